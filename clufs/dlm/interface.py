@@ -1,0 +1,185 @@
+"""What goes into the lock manager and what comes out: owners, requests, events, effects.
+
+The lock manager is pure: `Node.step(now, event)` returns effects, and knows no
+clock, socket, file or log. Events are in the past tense, effects in the imperative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from clufs.dlm.modes import Mode
+
+if TYPE_CHECKING:
+    from clufs.dlm.lock import Lock
+    from clufs.errors import RequestError
+
+
+class Verb(Enum):
+    """What a request wants."""
+
+    LOCK = "LOCK"  # a new lock, or the conversion of the one the owner has
+    UNLOCK = "UN"
+    UNLOCK_ALL = "UN all"
+    CANCEL = "CANCEL"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as the lock manager understands it; immutable, so that a parsed line can be kept.
+
+    `value` is the new value block or None. `notify` asks for Blocking effects.
+    `expedite` words of other DLMs have no place here: NL is always granted at once.
+    """
+
+    verb: Verb
+    mode: Mode = Mode.NL
+    nowait: bool = False
+    quecvt: bool = False
+    invalidate: bool = False
+    nodeadlock: bool = False
+    value: bytes | None = None
+    hint: int = 0
+    notify: bool = False
+
+
+class Owner:
+    """Who owns locks: a process, an open descriptor, a group, the member. Subclassed by the edge.
+
+    locks: this owner's locks by resource block name, granted or waiting; kept by the node.
+    """
+
+    __slots__ = ("locks",)
+
+    def __init__(self) -> None:
+        self.locks: dict[bytes, Lock] = {}
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(slots=True)
+class Asked:
+    """An owner asked for something on a resource block.
+
+    name: `namespace/name`, sublocks `namespace/name.sub/name`.
+    party: who is stuck while this waits and who can release what is granted, for deadlocks:
+        any hashable; two locks of one party belong to one thread of control.
+    parent: the owner's lock on the parent resource block, for sublocks.
+    client: the edge's own reference, kept in the lock as `client`, never looked at.
+    place: the queue place that an interrupted request gave up (Withdrew.place), to take again.
+    """
+
+    owner: Owner
+    name: bytes
+    request: Request
+    party: Any
+    client: Any = None
+    parent: Lock | None = None
+    place: int | None = None
+
+
+@dataclass(slots=True)
+class Withdrew:
+    """The request that waits on `lock` is given up: interrupted, timed out, its caller gone.
+
+    A new lock goes away; a conversion keeps its granted mode. No Refuse comes of it.
+    """
+
+    lock: Lock
+
+
+@dataclass(slots=True)
+class OwnerEnded:
+    """An owner is gone: all its locks are released, sublocks first.
+
+    abnormal: PW and EX locks leave their value block invalid (9.6.6).
+    """
+
+    owner: Owner
+    abnormal: bool
+
+
+@dataclass(slots=True)
+class PartyChanged:
+    """The processes behind a party changed (a group's members): cycles may have closed."""
+
+    party: Any
+
+
+# --------------------------------------------------------------- effects
+
+
+@dataclass(slots=True)
+class Grant:
+    """The request on this lock is granted: the caller holds `lock.granted`. sync: without waiting."""
+
+    lock: Lock
+    sync: bool
+
+
+@dataclass(slots=True)
+class Done:
+    """An UNLOCK, UNLOCK_ALL or CANCEL took effect."""
+
+    request: Request
+
+
+@dataclass(slots=True)
+class Queue:
+    """The request waits on the CONVERTING or the WAITING queue."""
+
+    lock: Lock
+
+
+@dataclass(slots=True)
+class Refuse:
+    """The request is refused and changed nothing (or: the waiting request ended so).
+
+    lock: the lock whose waiting request ended, or None when it was refused at once.
+    client: of the request that is refused.
+    """
+
+    error: RequestError
+    client: Any
+    lock: Lock | None = None
+
+
+@dataclass(slots=True)
+class Notify:
+    """This granted lock blocks a request for `mode` (9.6.3): once per grant."""
+
+    lock: Lock
+    mode: Mode
+    hint: int
+
+
+@dataclass(slots=True)
+class Released:
+    """A lock went away that was granted in `mode` (None: it only waited)."""
+
+    lock: Lock
+    mode: Mode | None
+    abnormal: bool
+
+
+@dataclass(slots=True)
+class BlockEnded:
+    """The last lock of a resource block went; the block is gone."""
+
+    name: bytes
+
+
+@dataclass(slots=True)
+class Cycle:
+    """A deadlock was found and is broken: the locks in it, in order, and the victim."""
+
+    locks: tuple[Lock, ...]
+    victim: Lock
+    kind: str  # "conversion" or "multi-resource"
+
+
+Event = Asked | Withdrew | OwnerEnded | PartyChanged
+Effect = Grant | Done | Queue | Refuse | Notify | Released | BlockEnded | Cycle

@@ -1,0 +1,178 @@
+"""The one tree of errors: each class owns the errno a caller sees and the exit code a program ends with.
+
+The message of an error is the sentence an administrator reads in /clu/status/errors
+or on a program's standard error: it names what was wrong.
+"""
+
+import errno
+
+
+class ClufsError(Exception):
+    """Anything clufs refuses or fails at; subclasses say what the caller sees."""
+
+    errno: int = errno.EIO
+    exit_code: int = 1
+
+
+class RequestError(ClufsError):
+    """A request was refused and changed nothing."""
+
+
+class InvalidRequest(RequestError):
+    """A bad mode, word, name or combination (EINVAL)."""
+
+    errno = errno.EINVAL
+
+
+class ValueTooLong(RequestError):
+    """A value block or a line longer than the limit (EMSGSIZE)."""
+
+    errno = errno.EMSGSIZE
+
+
+class NotHeld(RequestError):
+    """UN, CANCEL, WAIT or a sublock where the caller holds nothing of that kind (EPERM)."""
+
+    errno = errno.EPERM
+
+
+class NotPermitted(RequestError):
+    """An operation that lock files or reports do not have (EPERM)."""
+
+    errno = errno.EPERM
+
+
+class AccessDenied(RequestError):
+    """No right to the namespace or to the process named (EACCES)."""
+
+    errno = errno.EACCES
+
+
+class HasSublocks(RequestError):
+    """A lock with sublocks below it cannot be released before them (ENOTEMPTY)."""
+
+    errno = errno.ENOTEMPTY
+
+
+class NamespaceInUse(RequestError):
+    """rmdir of a namespace or group that is in use (ENOTEMPTY)."""
+
+    errno = errno.ENOTEMPTY
+
+
+class RequestPending(RequestError):
+    """The owner already has a request that waits on this resource block (EBUSY)."""
+
+    errno = errno.EBUSY
+
+
+class NotQueued(RequestError):
+    """`nowait`, and the request could not be granted at once (DLM_NOTQUEUED, EAGAIN)."""
+
+    errno = errno.EAGAIN
+
+
+class TimedOut(RequestError):
+    """`timeout=` ran out before the grant (ETIMEDOUT)."""
+
+    errno = errno.ETIMEDOUT
+
+
+class Cancelled(RequestError):
+    """CANCEL or UN took the waiting request away (DLM_CANCEL, ECANCELED)."""
+
+    errno = errno.ECANCELED
+
+
+class Deadlock(RequestError):
+    """The request was the victim that broke a deadlock (DLM_DEADLOCK, EDEADLK)."""
+
+    errno = errno.EDEADLK
+
+
+class Interrupted(RequestError):
+    """A signal ended the wait; the request was withdrawn first (EINTR)."""
+
+    errno = errno.EINTR
+
+
+class ShuttingDown(RequestError):
+    """The daemon is ending: no new locks (ESHUTDOWN)."""
+
+    errno = errno.ESHUTDOWN
+
+
+class NoQuorum(RequestError):
+    """`nowait` in a member without quorum, or while a fencing is awaited (EHOSTDOWN)."""
+
+    errno = errno.EHOSTDOWN
+
+
+class StaleValue(RequestError):
+    """`strict`, and the value block is invalid; or a sequencer no longer held (ESTALE)."""
+
+    errno = errno.ESTALE
+
+
+class UnknownProcess(RequestError):
+    """The daemon cannot see the caller's pid, so only descriptors can own locks (EOPNOTSUPP)."""
+
+    errno = errno.EOPNOTSUPP
+
+
+class NoSuchName(RequestError):
+    """Nothing of that name (ENOENT)."""
+
+    errno = errno.ENOENT
+
+
+class NameExists(RequestError):
+    """The name is taken (EEXIST)."""
+
+    errno = errno.EEXIST
+
+
+class NameTooLong(RequestError):
+    """A name longer than the limit (ENAMETOOLONG)."""
+
+    errno = errno.ENAMETOOLONG
+
+
+class NoLocksHere(RequestError):
+    """flock(2) and fcntl(2) locks cannot be given clusterwide here (ENOLCK)."""
+
+    errno = errno.ENOLCK
+
+
+class ProgramError(ClufsError):
+    """A program cannot go on; its message is the one sentence on standard error."""
+
+
+class UsageError(ProgramError):
+    """Wrong arguments or options."""
+
+    exit_code = 2
+
+
+class ConfigError(ProgramError):
+    """The configuration file cannot be read or says something impossible."""
+
+    exit_code = 78
+
+
+class StateError(ProgramError):
+    """The state directory is full, unwritable or damaged."""
+
+    exit_code = 74
+
+
+class MountError(ProgramError):
+    """The mount point, /dev/fuse or fuse3 is not usable."""
+
+    exit_code = 32
+
+
+class MissingPart(ProgramError):
+    """Something this machine lacks; the message has the line that mends it."""
+
+    exit_code = 69
