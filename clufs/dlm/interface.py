@@ -104,9 +104,14 @@ class OwnerEnded:
 
 @dataclass(slots=True)
 class PartyChanged:
-    """The processes behind a party changed (a group's members): cycles may have closed."""
+    """The parties behind a party changed (the processes of a group): cycles may have closed.
+
+    Such a party can release while one of its members can: it is stuck when all of them are.
+    No members: the party is an ordinary one again.
+    """
 
     party: Any
+    members: frozenset[Any] = frozenset()
 
 
 # --------------------------------------------------------------- effects
