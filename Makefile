@@ -1,0 +1,53 @@
+# The whole workflow. `make run` and `make test` install what they need first.
+
+CLU    ?= /clu
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PREFIX ?= /usr/local
+# A root for everything that `make install` writes.
+DESTDIR ?=
+
+.PHONY: run test lint bench format install uninstall clean packages test-packages
+
+run: $(STAMP)
+	@mkdir -p $(CLU) 2>/dev/null || :  # a stale mount answers no mkdir; clufsd clears it, or says what is wrong
+	@exec $(BIN)/clufsd $(CLU) $(if $(STATE),--state $(STATE))
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: test-packages $(STAMP)
+	@$(BIN)/ruff check --quiet clufs tests setup.py
+	@$(BIN)/mypy --strict --no-error-summary clufs
+	@$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+bench: test-packages $(STAMP)
+	@$(BIN)/python -m tests.bench
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix-only --quiet clufs tests setup.py
+	@$(BIN)/ruff format --quiet clufs tests setup.py
+
+$(STAMP): pyproject.toml setup.py clufs/fuse/_lowlevel.c | packages
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+packages:
+	@tools/packages.sh $(PYTHON) run
+
+test-packages:
+	@tools/packages.sh $(PYTHON) test
+
+install: $(STAMP)
+	@tools/install.sh install '$(DESTDIR)' '$(PREFIX)' '$(abspath $(BIN))'
+
+uninstall:
+	@tools/install.sh uninstall '$(DESTDIR)' '$(PREFIX)' '$(abspath $(BIN))'
+
+clean:
+	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f clufs/fuse/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
