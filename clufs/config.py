@@ -1,0 +1,74 @@
+"""clufs.toml: what it may say, and its defaults. clufs.toml(5) describes every key."""
+
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from clufs.errors import ConfigError
+from clufs.timeouts import STOP_S
+
+STATE_DIR = "/var/lib/clufs"
+CONFIG_FILE = "/etc/clufs/clufs.toml"
+
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
+AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
+# A member's name is a directory name in /clu/members and a word in the reports.
+MemberName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table [daemon]."""
+
+    stop_s: Seconds = STOP_S
+    log_level: LogLevel = "info"
+    state: AbsolutePath = STATE_DIR
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table [member]."""
+
+    name: MemberName = msgspec.field(default_factory=socket.gethostname)
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole clufs.toml; `Config()` is what an empty one says."""
+
+    daemon: Daemon = Daemon()
+    member: Member = msgspec.field(default_factory=Member)
+
+
+def load(path: str | Path | None) -> Config:
+    """Read clufs.toml at `path`, or return the defaults for None.
+
+    A ConfigError names the file, the key and what was expected there.
+    """
+    if path is None:
+        return Config()
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
+    try:
+        return msgspec.convert(tomllib.loads(text), Config)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_sentence(str(error))}") from error
+
+
+def _sentence(message: str) -> str:
+    """Turn msgspec's "Expected X, got Y - at `$.a.b`" into "a.b: expected X, got Y"."""
+    what, _, where = message.partition(" - at `$")
+    key = where.rstrip("`").lstrip(".")
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
+    if unknown:
+        name = f"{key}.{unknown[1]}" if key else unknown[1]
+        return f"{name}: unknown key"
+    return f"{key}: {what[0].lower()}{what[1:]}" if key else what
