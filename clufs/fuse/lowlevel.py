@@ -1,0 +1,87 @@
+"""The C extension beside pyfuse3, loaded so that it really stands between pyfuse3 and libfuse.
+
+Import this before pyfuse3. Importing raises MissingPart where the extension cannot work.
+
+- `handlers(write=, lock=, interrupted=)` registers, all three at once; what is left out is
+  taken back. Without a write handler pyfuse3's Operations.write is called; without a lock
+  handler flock(2) and fcntl(2) locks fail with ENOLCK on every file.
+- `write(request, fh, data)` and `lock(request, op, node, fh, lock_owner, type, start, end, pid,
+  sleep)` run inside the request loop and must not block. They return a number to answer at
+  once (n >= 0 is success, for a write the bytes taken; n < 0 is -errno) or None: then the
+  request is parked until somebody calls one of its reply methods. An exception in them is
+  reported by sys.unraisablehook and answered EIO. `op` is FLOCK, SETLK or GETLK, `type` one of
+  fcntl's F_RDLCK, F_WRLCK and F_UNLCK, `end` is inclusive and 2**63 - 1 for "to the end"; a
+  GETLK answered with 0 says that nothing is in the way.
+- A `Request` is answered once: the first reply method returns True, or False if the kernel no
+  longer waits; later ones do nothing and return False. One that is dropped unanswered is
+  answered EIO. When a signal reaches the caller of a parked request, its `interrupted` turns
+  True and it is appended to the list registered as `interrupted`; the caller stays blocked
+  until it is answered. Requests outlive the mount harmlessly.
+- `caller()` is (pid, uid, gid, umask) and `current_fh()` the file handle (None if it came with
+  none) of the request being dispatched: right in the handlers above, and in a pyfuse3 handler
+  before its first await. The pid is a thread id, and 0 from a foreign pid namespace.
+- Entry and attribute answers show st_ino & 0xffffffff to the user while the kernel goes by the
+  whole: a node id is serial << 32 | number. readdir answers carry no attributes.
+- A file handle answered to open or create with the bit NOFLUSH set gets no flush on close;
+  with PARALLEL, direct writes to one inode run side by side. The handle keeps the bits.
+- `installed()` is whether the present pyfuse3 session goes through the extension: check it after
+  pyfuse3.init. `turn()` is for the request loop.
+"""
+
+import os
+import sys
+
+from clufs.errors import MissingPart
+
+
+def _load() -> None:
+    """Loads the extension where the dynamic linker finds its names before libfuse's."""
+    if "pyfuse3" in sys.modules:
+        raise MissingPart("pyfuse3 was imported before clufs.fuse.lowlevel: import it later")
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
+    try:
+        import clufs.fuse._lowlevel  # noqa: F401
+    except ImportError as error:
+        raise MissingPart(
+            f"clufs's C part does not load ({error}): install libfuse3-3 and clufs again"
+        ) from error
+    finally:
+        sys.setdlopenflags(flags)
+
+
+_load()
+
+from clufs.fuse._lowlevel import (  # noqa: E402
+    DRAINED,
+    FLOCK,
+    GETLK,
+    GO_ON,
+    NOFLUSH,
+    PARALLEL,
+    REST,
+    SETLK,
+    Request,
+    caller,
+    current_fh,
+    handlers,
+    installed,
+    turn,
+)
+
+__all__ = [
+    "DRAINED",
+    "FLOCK",
+    "GETLK",
+    "GO_ON",
+    "NOFLUSH",
+    "PARALLEL",
+    "REST",
+    "SETLK",
+    "Request",
+    "caller",
+    "current_fh",
+    "handlers",
+    "installed",
+    "turn",
+]
