@@ -22,7 +22,11 @@ def test_clufs_keeps_the_rule() -> None:
         ("dlm/node.py", "from os import path\n", "dlm is pure"),
         ("dlm/node.py", "import trio.lowlevel\n", "dlm is pure"),
         ("caa/profile.py", "from clufs.registry import log\n", "caa does not stand above registry"),
-        ("fuse/ops.py", "from clufs.config import Config\n", "config is a helper of daemon and cli"),
+        (
+            "fuse/ops.py",
+            "from clufs.config import Config\n",
+            "config is a helper of daemon and cli",
+        ),
         ("config.py", "from clufs.dlm import modes\n", "helpers import errors, limits"),
         ("errors.py", "import clufs.dlm\n", "errors does not stand above dlm"),
         ("tree/files.py", "#\n" * (LINES_MAX + 1), "more than 500"),

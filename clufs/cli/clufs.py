@@ -1,0 +1,44 @@
+"""clufs(8): one program, a subcommand for each thing a person does now and then."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from clufs import __version__
+from clufs.errors import ClufsError, UsageError
+
+# Subcommand -> its module, imported only when asked for, and what it is for.
+COMMANDS = {
+    "run": ("clufs.cli.run", "hold a lock while a command runs"),
+    "doctor": ("clufs.cli.doctor", "what this machine lacks, and the line that mends it"),
+}
+
+USAGE = "usage: clufs COMMAND [ARGUMENT ...]\n\n" + "".join(
+    f"  {name:10}{purpose}\n" for name, (_, purpose) in COMMANDS.items()
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand that `argv` names and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if name == "--version":
+        print(f"clufs {__version__}")
+        return 0
+    if name not in COMMANDS:
+        complaint = f"clufs: no command {name!r}\n" if name else ""
+        sys.stderr.write(complaint + USAGE)
+        return UsageError.exit_code
+    try:
+        status: int = importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
+    except ClufsError as error:
+        print(f"clufs {name}: {error}", file=sys.stderr)
+        return error.exit_code
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

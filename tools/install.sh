@@ -1,0 +1,86 @@
+#!/bin/sh
+# Makes this checkout's programs known to the machine, or takes them away again.
+#
+#   install.sh install|uninstall DESTDIR PREFIX BIN
+#
+# Programs become links to BIN (the virtual environment of this checkout), so that
+# an update of the checkout needs no second install. The configuration is written
+# once and, when it was edited, kept.
+
+set -eu
+action=$1
+destdir=$2
+prefix=$3
+bin=$4
+from=$(dirname "$0")/../mount
+
+# Where each program is linked; mount(8) looks for its helpers in /sbin only.
+links="
+/sbin/mount.clufs mount.clufs
+/sbin/mount.fuse.clufs mount.fuse.clufs
+$prefix/bin/clufs clufs
+$prefix/sbin/clufsd clufsd
+"
+
+# Where each file of mount/ is copied.
+files="
+$prefix/lib/systemd/system/clufsd.service clufsd.service
+$prefix/share/bash-completion/completions/clufs clufs.bash
+$prefix/share/bash-completion/completions/clufsd clufs.bash
+$prefix/share/man/man8/clufsd.8 clufsd.8
+$prefix/share/man/man8/clufs.8 clufs.8
+$prefix/share/man/man8/mount.clufs.8 mount.clufs.8
+$prefix/share/man/man5/clufs.toml.5 clufs.toml.5
+$prefix/share/man/man7/clufs-files.7 clufs-files.7
+"
+config=$destdir/etc/clufs/clufs.toml
+
+each() {
+    echo "$2" | while read -r path name; do
+        [ -z "$path" ] || "$1" "$destdir$path" "$name"
+    done
+}
+
+make_link() {
+    mkdir -p "$(dirname "$1")"
+    ln -sfn "$bin/$2" "$1"
+}
+
+make_file() {
+    mkdir -p "$(dirname "$1")"
+    # The unit names the program where it was linked.
+    sed "s|/usr/local/|$prefix/|g" "$from/$2" >"$1.new"
+    chmod 644 "$1.new"
+    mv -f "$1.new" "$1"
+}
+
+remove_link() {
+    if [ "$(readlink "$1" || :)" = "$bin/$2" ]; then
+        rm -f "$1"
+    fi
+}
+
+remove_file() {
+    rm -f "$1"
+}
+
+case $action in
+install)
+    each make_link "$links"
+    each make_file "$files"
+    mkdir -p "$(dirname "$config")"
+    [ -e "$config" ] || cp "$from/clufs.toml" "$config"
+    ;;
+uninstall)
+    each remove_link "$links"
+    each remove_file "$files"
+    if cmp -s "$from/clufs.toml" "$config"; then
+        rm -f "$config"
+        rmdir --ignore-fail-on-non-empty "$(dirname "$config")"
+    fi
+    ;;
+*)
+    echo "usage: install.sh install|uninstall DESTDIR PREFIX BIN" >&2
+    exit 2
+    ;;
+esac
