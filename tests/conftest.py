@@ -1,0 +1,76 @@
+"""What every test leaves behind: nothing.
+
+A mount below pytest's temporary directories, a process that was started by a test
+and outlives the session, or a mount namespace kept by one of them makes the session
+fail; they are cleared all the same, so that one broken test does not break the machine.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MARK = "CLUFS_TEST_SESSION"
+"""An environment variable that every child of this session inherits; daemons that detach keep it."""
+
+GRACE_S = 1.0
+"""A daemon that was told to end by the last test may still be on its way out."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Clear what is left of mounts and processes at the end, and fail if there was any."""
+    base = tmp_path_factory.getbasetemp().resolve()
+    mark = f"{os.getpid()}-{base.name}"
+    os.environ[MARK] = mark
+    yield
+    del os.environ[MARK]
+    deadline = time.monotonic() + GRACE_S
+    while (left_mounts(base) or left_processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    mounts = left_mounts(base)
+    processes = left_processes(mark)
+    for pid in processes:
+        _kill(pid)
+    for mount in mounts:
+        subprocess.run(["umount", "-l", mount], check=False)
+    found = [f"mount {mount}" for mount in mounts]
+    found += [f"process {pid}: {command}" for pid, command in processes.items()]
+    if found:
+        pytest.fail("left behind by the tests: " + "; ".join(found), pytrace=False)
+
+
+def left_mounts(base: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
+    """Return the mount points below `base`, the innermost first."""
+    points = [
+        line.split()[4].encode().decode("unicode_escape")
+        for line in mountinfo.read_text().splitlines()
+    ]
+    return sorted((p for p in points if Path(p).is_relative_to(base)), key=len, reverse=True)
+
+
+def left_processes(mark: str) -> dict[int, str]:
+    """Return pid and command line of every process, other than this one, that carries `mark`."""
+    found = {}
+    wanted = f"{MARK}={mark}".encode()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                found[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
+        except OSError:
+            continue
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
