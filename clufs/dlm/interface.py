@@ -69,7 +69,9 @@ class Asked:
         any hashable; two locks of one party belong to one thread of control.
     parent: the owner's lock on the parent resource block, for sublocks.
     client: the edge's own reference, kept in the lock as `client`, never looked at.
-    place: the queue place that an interrupted request gave up (Withdrew.place), to take again.
+    place: the queue place that an interrupted request gave up (`Lock.place`), to take again.
+    waiter: who is stuck while this waits, where that is not `party`: one process of a group,
+        or whoever converts a lock of the member. None: `party`.
     """
 
     owner: Owner
@@ -79,6 +81,7 @@ class Asked:
     client: Any = None
     parent: Lock | None = None
     place: int | None = None
+    waiter: Any = None
 
 
 @dataclass(slots=True)
@@ -119,7 +122,7 @@ class PartyChanged:
 
 @dataclass(slots=True)
 class Grant:
-    """The request on this lock is granted: the caller holds `lock.granted`. sync: without waiting."""
+    """The request on this lock is granted: `lock.granted` is held. sync: without waiting."""
 
     lock: Lock
     sync: bool

@@ -66,7 +66,10 @@ VALUE_EFFECT: tuple[str, ...] = tuple(
     )
     for held in Mode
 )
-"""VALUE_EFFECT[held][to] is "W", "R" or "-" (Table 9-6; CW to PR is unspecified there and reads, as Linux does)."""
+"""VALUE_EFFECT[held][to] is "W", "R" or "-" (Table 9-6).
+
+CW to PR is unspecified there and reads, as Linux does.
+"""
 
 PROTECTED_WRITE_OR_MORE = (1 << Mode.PW) | (1 << Mode.EX)
 """Modes whose holder may write the value block, as bits."""

@@ -1,0 +1,99 @@
+"""Who could be stuck and who could help: the locks and the waits of each party.
+
+A party is a thread of control: while one of its requests waits it can release
+nothing. A party with members (a process lock group) can release as long as one
+of its members can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from clufs.dlm.lock import Lock
+
+
+class Parties:
+    """The index that the deadlock search asks; every change takes constant time.
+
+    waits: the waiting requests by who is stuck in them. members: the parties with members.
+    groups_of: for each member, the parties it is one of. crowded: parties with several waits.
+    """
+
+    __slots__ = ("_heads", "crowded", "groups_of", "members", "waits")
+
+    def __init__(self) -> None:
+        self._heads: dict[Any, Lock] = {}
+        self.waits: dict[Any, dict[Lock, None]] = {}
+        self.members: dict[Any, frozenset[Any]] = {}
+        self.groups_of: dict[Any, set[Any]] = {}
+        self.crowded: set[Any] = set()
+
+    def link(self, lock: Lock) -> None:
+        """The lock belongs to `lock.party` now."""
+        heads = self._heads
+        party = lock.party
+        head = heads.get(party)
+        if head is not None:
+            lock.party_after = head
+            head.party_before = lock
+        heads[party] = lock
+
+    def unlink(self, lock: Lock) -> None:
+        before, after = lock.party_before, lock.party_after
+        if before is None:
+            if after is None:
+                del self._heads[lock.party]
+                return
+            self._heads[lock.party] = after
+        else:
+            before.party_after = after
+            lock.party_before = None
+        if after is not None:
+            after.party_before = before
+            lock.party_after = None
+
+    def move(self, lock: Lock, party: Any) -> None:
+        """The lock belongs to another party from now on."""
+        if party is lock.party or party == lock.party:
+            return
+        self.unlink(lock)
+        lock.party = party
+        self.link(lock)
+
+    def locks(self, party: Any) -> Iterator[Lock]:
+        """All locks of a party, granted and waiting."""
+        lock = self._heads.get(party)
+        while lock is not None:
+            yield lock
+            lock = lock.party_after
+
+    def wait(self, lock: Lock) -> None:
+        """`lock.waiter` is stuck in this lock's request."""
+        waits = self.waits.setdefault(lock.waiter, {})
+        waits[lock] = None
+        if len(waits) > 1:
+            self.crowded.add(lock.waiter)
+
+    def unwait(self, lock: Lock) -> None:
+        """The request on this lock waits no more."""
+        waiter = lock.waiter
+        waits = self.waits[waiter]
+        del waits[lock]
+        lock.waiter = None
+        if len(waits) == 1:
+            self.crowded.discard(waiter)
+        elif not waits:
+            del self.waits[waiter]
+
+    def set_members(self, party: Any, members: frozenset[Any]) -> None:
+        """From now on these stand behind the party; none: it is an ordinary one."""
+        for member in self.members.pop(party, frozenset()):
+            groups = self.groups_of[member]
+            groups.discard(party)
+            if not groups:
+                del self.groups_of[member]
+        if members:
+            self.members[party] = members
+        for member in members:
+            self.groups_of.setdefault(member, set()).add(party)

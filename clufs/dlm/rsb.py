@@ -1,0 +1,139 @@
+"""A resource block: its name, its queues and its value block (Tru64 manual, 9.2 and 9.3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clufs.dlm.lock import Lock, LockQueue
+from clufs.dlm.modes import COMPATIBLE, Mode
+
+_FIELD_BITS = 32
+"""How many bits count the locks granted in one mode: no block ever has 2**32 locks."""
+
+UNIT: tuple[int, ...] = tuple(1 << (_FIELD_BITS * mode) for mode in Mode)
+"""One granted lock of a mode in `ResourceBlock.counts`."""
+
+BLOCKING: tuple[int, ...] = tuple(
+    sum(
+        ((1 << _FIELD_BITS) - 1) << (_FIELD_BITS * granted)
+        for granted in Mode
+        if not COMPATIBLE[asked][granted]
+    )
+    for asked in Mode
+)
+"""For each mode asked, the fields of `counts` that must be empty."""
+
+_MODES = tuple(Mode)
+
+NO_QUEUE = LockQueue()
+"""The CONVERTING and WAITING queue of blocks where nobody has waited yet; nothing is put in."""
+
+
+class ResourceBlock:
+    """One resource as the lock manager sees it; it exists while a lock on it does.
+
+    granted: locks granted and not converting; converting, waiting: requests in their order.
+    counts: how many locks, converting ones included, are granted in each mode (see UNIT).
+    value, valid, valseq: the value block; valseq grows whenever it is written or invalidated.
+    value_at: when a value was last written, or None.
+    wants: the same for the modes that queued requests ask for.
+    listening: a granted lock may be waiting for its blocking notification.
+    """
+
+    __slots__ = (
+        "converting",
+        "counts",
+        "created_at",
+        "granted",
+        "listening",
+        "name",
+        "valid",
+        "valseq",
+        "value",
+        "value_at",
+        "waiting",
+        "wants",
+    )
+
+    def __init__(self, name: bytes, now: float, valseq: int) -> None:
+        self.name = name
+        self.granted = LockQueue()
+        self.converting = NO_QUEUE
+        self.waiting = NO_QUEUE
+        self.counts = 0
+        self.wants = 0
+        self.value = b""
+        self.valid = True
+        self.valseq = valseq
+        self.value_at: float | None = None
+        self.created_at = now
+        self.listening = False
+
+    def group_mode(self) -> Mode | None:
+        """The highest granted mode (9.3.2), None without grants; CW and PR are of equal level."""
+        return _MODES[(self.counts.bit_length() - 1) // _FIELD_BITS] if self.counts else None
+
+    def holders(self) -> Iterator[Lock]:
+        """Every lock that is granted in some mode: the granted ones, then the converting ones."""
+        yield from self.granted
+        yield from self.converting
+
+    def queued(self) -> Iterator[Lock]:
+        """Every lock that waits, in the order in which they are looked at."""
+        yield from self.converting
+        yield from self.waiting
+
+    def blocks(self, lock: Lock) -> Lock | None:
+        """The first queued lock that this lock's granted mode stands in the way of (9.6.3)."""
+        if lock.granted is None or not self.wants & BLOCKING[lock.granted]:
+            return None
+        for other in self.queued():
+            assert other.wanted is not None
+            if other is not lock and not COMPATIBLE[other.wanted][lock.granted]:
+                return other
+        return None
+
+    def why(self, lock: Lock) -> list[Lock]:
+        """What stands in the way of a waiting lock: the granted locks that are incompatible
+        with it or, where there are none, those ahead of it in the queues."""
+        wanted = lock.wanted
+        if wanted is None:
+            return []
+        fits = COMPATIBLE[wanted]
+        found = [
+            other
+            for other in self.holders()
+            if other is not lock and other.granted is not None and not fits[other.granted]
+        ]
+        return found or list(self.ahead(lock))
+
+    def ahead(self, lock: Lock) -> Iterator[Lock]:
+        """The queued locks that are looked at before this waiting one, nearest first."""
+        other = lock.before
+        while other is not None:
+            yield other
+            other = other.before
+        if lock.granted is None:
+            other = self.converting.last
+            while other is not None:
+                yield other
+                other = other.before
+
+    def holder_of(self, number: int) -> Lock | None:
+        """The granted lock with this sequencer number: the sequencer still holds, or None."""
+        for lock in self.holders():
+            if lock.number == number:
+                return lock
+        return None
+
+    def queue_of(self, lock: Lock) -> LockQueue:
+        """The queue in which this lock stands, made if nobody stood there yet."""
+        if lock.wanted is None:
+            return self.granted
+        if lock.granted is None:
+            if self.waiting is NO_QUEUE:
+                self.waiting = LockQueue()
+            return self.waiting
+        if self.converting is NO_QUEUE:
+            self.converting = LockQueue()
+        return self.converting
