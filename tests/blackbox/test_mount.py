@@ -52,7 +52,16 @@ def script(tmp_path: Path, text: str) -> "subprocess.CompletedProcess[str]":
     }
     words = [f"{name}={value}" for name, value in environment.items()]
     return subprocess.run(
-        ["unshare", "--mount", "--propagation=private", "env", *words, "bash", "-c", PRELUDE + text],
+        [
+            "unshare",
+            "--mount",
+            "--propagation=private",
+            "env",
+            *words,
+            "bash",
+            "-c",
+            PRELUDE + text,
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -126,7 +135,8 @@ def test_a_refusal_reaches_the_caller(
     tmp_path: Path, option: str, status: int, sentence: str
 ) -> None:
     done = script(
-        tmp_path, f'mount -t clufs clufs "$TMP/clu" -o "$options,{option}" || echo "status $?"; ended'
+        tmp_path,
+        f'mount -t clufs clufs "$TMP/clu" -o "$options,{option}" || echo "status $?"; ended',
     )
     assert done.stdout == f"status {status}\n"
     assert done.stderr.startswith(f"mount.clufs: {sentence}")

@@ -1,0 +1,190 @@
+"""The man pages, the unit and the completion: well formed, and true to the programs."""
+
+import configparser
+import errno
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from clufs import config, errors
+from clufs.cli import clufs
+from clufs.cli.mount import Call, parse, plan_for
+from clufs.dlm.modes import COMPATIBLE, QUECVT_LEGAL, Mode
+from clufs.errors import RequestError
+from clufs.tree import grammar
+
+MOUNT = Path(__file__).parent.parent / "mount"
+BIN = Path(sys.executable).parent
+PAGES = sorted(MOUNT.glob("*.[578]"))
+LONG_OPTION = re.compile(r"--[a-z][a-z-]*")
+
+
+def plain(name: str, section: str | None = None) -> str:
+    """The text of a page, or of one of its sections, without roff's escapes and font names."""
+    text = (MOUNT / name).read_text()
+    if section:
+        text = re.split(rf"^\.S[HS] \"?{re.escape(section)}.*\n", text, flags=re.M)[1]
+        text = re.split(r"^\.S[HS] ", text, flags=re.M)[0]
+    return re.sub(r"\\f[A-Z]|\\&", "", text).replace("\\-", "-")
+
+
+def tagged(name: str, section: str) -> set[str]:
+    """The words in bold of the paragraphs' tags in a section."""
+    lines = plain(name, section).splitlines()
+    tags = [lines[at + 1] for at, line in enumerate(lines) if line == ".TP"]
+    return {word.strip('",') for tag in tags for word in tag.split()[1:]} - {"", ","}
+
+
+def usage(*command: str) -> str:
+    done = subprocess.run([BIN / command[0], *command[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_all_pages_are_there() -> None:
+    names = {"clufs-files.7", "clufs.8", "clufs.toml.5", "clufsd.8", "mount.clufs.8"}
+    assert {page.name for page in PAGES} == names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_clean_roff(page: Path) -> None:
+    done = subprocess.run(
+        ["groff", "-t", "-man", "-ww", "-Tutf8", page], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_read_by_man(page: Path) -> None:
+    done = subprocess.run(["man", "-l", page], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "NAME" in done.stdout
+    assert "SEE ALSO" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["clufsd"], ["clufs", "run"]])
+def test_every_option_of_a_program_is_documented_and_exists(command: list[str]) -> None:
+    help_text = usage(*command, "--help")
+    section = "clufs run" if command[-1] == "run" else None
+    page = plain(f"{command[0]}.8", section)
+    documented = {*LONG_OPTION.findall(page), *re.findall(r"(?<=[ \"])-[a-z](?= |\")", page)}
+    assert documented
+    listed = {*LONG_OPTION.findall(help_text), *re.findall(r"(?<=[ \[(])-[a-z]\b", help_text)}
+    assert listed - {"-h", "--help"} == documented
+
+
+def test_the_commands_of_clufs_are_documented() -> None:
+    page = plain("clufs.8")
+    assert all(f".B clufs {name}\n" in page for name in clufs.COMMANDS)
+    for option in ("--help", "--version"):
+        assert option in page
+        assert usage("clufs", option)
+
+
+def test_the_options_of_mount_exist(tmp_path: Path) -> None:
+    tags = tagged("mount.clufs.8", "OPTIONS") - {"PATH", "DIR", "TYPE"}
+    flags = {tag for tag in tags if tag.startswith("-")}
+    assert flags == {"-s", "-f", "-n", "-v", "-t"}
+    parse(["clufs", "/clu", *sorted(flags - {"-t"}), "-t", "clufs"])
+    values = {"config=": "config=/c", "state=": f"state={tmp_path}", "x-*": "x-systemd.automount"}
+    options = tuple(values.get(tag, tag) for tag in sorted(tags - flags))
+    assert len(options) == 8
+    plan_for(Call("clufs", "/clu", options))
+
+
+def test_every_key_of_the_configuration_is_documented() -> None:
+    for table, struct in (("daemon", config.Daemon), ("member", config.Member)):
+        keys = tagged("clufs.toml.5", f"TABLE [{table}]")
+        assert keys == {field.name for field in msgspec.structs.fields(struct)}
+        assert table in config.Config.__struct_fields__
+
+
+def test_every_word_is_documented() -> None:
+    documented = {word for word in tagged("clufs-files.7", "Words") if word.islower()}
+    for word in documented:
+        value = {"value=": "", "valuehex=": "00", "timeout=": "1", "hint=": "7", "group=": "g"}
+        line = f"EX {word}{value.get(word, 'USR1' if word.endswith('=') else '')}"
+        grammar.parse(line.encode())
+    known = {*grammar._Builder._plain_words, *grammar._Builder._with_argument, "value"} - {"all"}
+    assert {word.rstrip("=") for word in documented} == known
+
+
+def test_every_errno_is_documented() -> None:
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    raised = {kind.errno for kind in kinds if issubclass(kind, RequestError)}
+    # Of RequestError itself, of making what is there already, and of any file system's names.
+    raised -= {errno.EIO, errno.EEXIST, errno.ENAMETOOLONG}
+    assert raised == {getattr(errno, name) for name in tagged("clufs-files.7", "ERRORS")}
+
+
+def test_the_table_of_modes_is_true() -> None:
+    rows = re.findall(r"^([A-Z]{2})\|[^|]*\|([^\n]*)$", plain("clufs-files.7", "Asking"), re.M)
+    shown = {name: cells.split("|") for name, cells in rows}
+    for asked in Mode:
+        expected = ["yes" if COMPATIBLE[asked][granted] else "-" for granted in Mode]
+        assert shown[asked.name] == expected
+
+
+def test_the_sentence_on_quecvt_is_true() -> None:
+    said = {"NL": "CR CW PR PW EX", "CR": "CW PR PW EX", "CW": "PW EX", "PR": "PW EX"}
+    text = " ".join(plain("clufs-files.7", "Words").split())
+    assert (
+        "Legal from NL to any other mode, from CR to CW, PR, PW and EX,"
+        " from CW and PR to PW and EX." in text
+    )
+    for held in Mode:
+        legal = [to.name for to in Mode if QUECVT_LEGAL[held][to]]
+        assert legal == said.get(held.name, "").split()
+
+
+def test_it_opens_with_who_owns_a_lock() -> None:
+    description = plain("clufs-files.7", "First: who owns a lock")
+    assert description.startswith(".B A writer that is gone at once holds nothing afterwards.")
+
+
+def test_the_unit_is_what_the_daemon_needs() -> None:
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(MOUNT / "clufsd.service")
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert float(service["WatchdogSec"]) > 0
+    assert service["OOMScoreAdjust"] == "-1000"
+    assert service["StateDirectory"] == service["RuntimeDirectory"] == "clufs"
+    assert f"/{service['StateDirectory']}" in config.STATE_DIR
+    assert service["ExecStart"].endswith(f" /clu --config {config.CONFIG_FILE}")
+    assert float(service["TimeoutStopSec"]) > config.Daemon().stop_s
+    assert "corosync.service" in unit["Unit"]["After"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("clufs ", {*clufs.COMMANDS, "--help", "--version"}),
+        ("clufs ru", {"run"}),
+        ("clufs run -", {"-m", "-n", "-t", "--"}),
+        ("clufs run -m ", {mode.name for mode in Mode}),
+        ("clufs run -m P", {"PR", "PW"}),
+        ("clufs run f -- tru", {"true"}),
+        ("clufsd -", {"--state", "--config"}),
+        ("clufsd --config mount/clufsd.s", {"mount/clufsd.service"}),
+        ("clufsd mou", {"mount"}),
+    ],
+)
+def test_completion_offers(line: str, offered: set[str]) -> None:
+    words = line.split(" ")
+    script = f"""
+        . mount/clufs.bash
+        compopt() {{ :; }}
+        COMP_WORDS=({" ".join(word or "''" for word in words)}) COMP_CWORD={len(words) - 1}
+        _{words[0]}
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=MOUNT.parent)
+    assert done.stderr == ""
+    replies = set(done.stdout.split())
+    assert replies >= offered if "--" in words else replies == offered
