@@ -19,3 +19,16 @@ cannot be used again within it (that would take pid_max forks)."""
 
 OWNER_KILL_WAIT_S = 10.0
 """How long a starting daemon waits for a killed lock owner of its predecessor to be gone."""
+
+ANCESTOR_LOOK_S = 0.5
+"""A wait this old is looked at: does the waiter's own ancestor hold the lock?"""
+
+FREEZE_S = 5.0
+"""How often what has lived through a young collection is taken out of the collector's sight: a full
+collection of a million locks would stop everything for most of a second."""
+
+POLL_GRACE_S = 0.05
+"""How long a stopping daemon goes on answering, so that poll(2) can fetch its POLLHUP."""
+
+MOUNT_LOOK_S = 5.0
+"""How long a mount that is already there may take to answer before it counts as in use."""

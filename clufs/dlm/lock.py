@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clufs.dlm.modes import Mode
 
 if TYPE_CHECKING:
-    from clufs.dlm.interface import Owner, Request
+    from clufs.dlm.interface import Asked, Request
     from clufs.dlm.rsb import ResourceBlock
 
 
@@ -33,6 +33,15 @@ class Lock:
     The rest belongs to the lock manager: `kept` is what a cancelled conversion puts back,
     the links chain the locks of a queue and of a party.
     """
+
+    granted: Mode | None
+    wanted: Mode | None
+    waiter: Any
+    kept: tuple[Request, Any, Any, float] | None
+    before: Lock | None
+    after: Lock | None
+    party_before: Lock | None
+    party_after: Lock | None
 
     __slots__ = (
         "after",
@@ -61,32 +70,23 @@ class Lock:
         self,
         number: int,
         rsb: ResourceBlock,
-        owner: Owner,
-        request: Request,
-        party: Any,
-        client: Any,
-        parent: Lock | None,
+        asked: Asked,
+        granted: Mode | None,
         now: float,
     ) -> None:
         self.id = self.number = number
         self.rsb = rsb
-        self.owner = owner
-        self.granted: Mode | None = None
-        self.wanted: Mode | None = None
-        self.request = request
-        self.party = party
-        self.waiter: Any = None
-        self.client = client
-        self.parent = parent
-        self.sublocks = 0
+        self.owner = asked.owner
+        self.granted = granted
+        self.request = asked.request
+        self.party = asked.party
+        self.client = asked.client
+        self.parent = asked.parent
         self.since = now
-        self.place = 0
+        self.sublocks = self.place = 0
         self.notified = False
-        self.kept: tuple[Request, Any, Any, float] | None = None
-        self.before: Lock | None = None
-        self.after: Lock | None = None
-        self.party_before: Lock | None = None
-        self.party_after: Lock | None = None
+        self.wanted = self.waiter = self.kept = None
+        self.before = self.after = self.party_before = self.party_after = None
 
     @property
     def queue(self) -> str:
@@ -102,8 +102,8 @@ class Lock:
         return f"<Lock {self.id} {name} {self.queue} {held}{wanted}>"
 
 
-class LockQueue:
-    """One of a resource block's queues, first come first; a lock stands in one queue at a time."""
+class Chain:
+    """Locks chained in order; a lock is in one chain at a time."""
 
     __slots__ = ("first", "last", "size")
 
@@ -154,12 +154,22 @@ class LockQueue:
         lock.before = lock.after = None
         self.size -= 1
 
-    def __iter__(self) -> Iterator[Lock]:
+    def each(self) -> Iterator[Lock]:
+        """The locks in order; the one just given may be removed meanwhile."""
         lock = self.first
         while lock is not None:
             following = lock.after
             yield lock
             lock = following
+
+
+class LockQueue(Chain):
+    """The CONVERTING or the WAITING queue of a resource block, first come first."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Lock]:
+        return self.each()
 
     def __len__(self) -> int:
         return self.size

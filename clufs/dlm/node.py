@@ -48,6 +48,10 @@ from clufs.limits import SEQUENCE_COUNT_BITS
 
 Effects = list[Effect]
 
+# Looking a member up in an enumeration costs a tenth of a grant.
+_LOCK, _UNLOCK, _CANCEL = Verb.LOCK, Verb.UNLOCK, Verb.CANCEL
+_NL = Mode.NL
+
 
 class Node:
     """The lock manager of one member in one view.
@@ -69,12 +73,6 @@ class Node:
             OwnerEnded: self._owner_ended,
             PartyChanged: self._party_changed,
         }
-        self._verbs: dict[Verb, Callable[[float, Lock, Asked], Sequence[Effect]]] = {
-            Verb.LOCK: self._convert,
-            Verb.UNLOCK: self._unlock,
-            Verb.UNLOCK_ALL: self._unlock_all,
-            Verb.CANCEL: self._cancel,
-        }
 
     def find(self, name: bytes) -> ResourceBlock | None:
         """The resource block of this name, if a lock on it exists."""
@@ -88,10 +86,18 @@ class Node:
         if type(event) is not Asked:
             return self._handlers[type(event)](now, event)
         lock = event.owner.locks.get(event.name)
-        if lock is not None:
-            return self._verbs[event.request.verb](now, lock, event)
-        if event.request.verb is Verb.LOCK:
-            return self._new_lock(now, event)
+        verb = event.request.verb
+        if lock is None:
+            if verb is _LOCK:
+                return self._new_lock(now, event)
+        elif verb is _LOCK:
+            return self._convert(now, lock, event)
+        elif verb is _UNLOCK:
+            return self._unlock(now, lock, event)
+        elif verb is _CANCEL:
+            return self._cancel(now, lock, event)
+        else:
+            return self._unlock_all(now, lock, event)
         return [Refuse(NotHeld("nothing is held or asked for here"), event.client)]
 
     # ------------------------------------------------------------- new locks
@@ -107,17 +113,14 @@ class Node:
         mode = request.mode
         block = self.blocks.get(name)
         if block is None:
-            block = ResourceBlock(name, now, self._sequence)
-            self.blocks[name] = block
-        elif mode is not Mode.NL and not _fits_at_once(block, event):
+            return self._new_block(now, event)
+        if mode is not _NL and not _fits_at_once(block, event):
             if request.nowait:
                 return [Refuse(NotQueued(f"{mode.name} is not granted at once"), event.client)]
             return self._queue_new(now, block, event)
         self._sequence = number = self._sequence + 1
-        party = event.party
-        lock = Lock(number, block, event.owner, request, party, event.client, parent, now)
-        lock.granted = mode
-        block.granted.append(lock)
+        lock = Lock(number, block, event, mode, now)
+        block.append(lock)
         block.counts += UNIT[mode]
         event.owner.locks[name] = lock
         self.parties.link(lock)
@@ -127,20 +130,29 @@ class Node:
             block.listening = True
         if not block.wants:
             return [Grant(lock, True)]
-        return self._granted_past_waiters(now, lock, Mode.NL)
+        return self._granted_past_waiters(now, lock, _NL)
+
+    def _new_block(self, now: float, event: Asked) -> Sequence[Effect]:
+        """The first lock of a resource block: nobody to look at, and the path to keep short."""
+        name, request = event.name, event.request
+        mode = request.mode
+        self.blocks[name] = block = ResourceBlock(name, now, self._sequence)
+        self._sequence = number = self._sequence + 1
+        event.owner.locks[name] = block.first = block.last = lock = Lock(
+            number, block, event, mode, now
+        )
+        block.size = 1
+        block.counts = UNIT[mode]
+        self.parties.link(lock)
+        if event.parent is not None:
+            self._adopt(lock, event.parent)
+        if request.notify:
+            block.listening = True
+        return [Grant(lock, True)]
 
     def _queue_new(self, now: float, block: ResourceBlock, event: Asked) -> Sequence[Effect]:
         self._sequence += 1
-        lock = Lock(
-            self._sequence,
-            block,
-            event.owner,
-            event.request,
-            event.party,
-            event.client,
-            event.parent,
-            now,
-        )
+        lock = Lock(self._sequence, block, event, None, now)
         event.owner.locks[event.name] = lock
         self.parties.link(lock)
         if event.parent is not None:
@@ -191,7 +203,7 @@ class Node:
 
     def _queue_conversion(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
         lock.kept = (lock.request, lock.client, lock.party, lock.since)
-        lock.rsb.granted.remove(lock)
+        lock.rsb.remove(lock)
         lock.request = event.request
         lock.client = event.client
         lock.since = now
@@ -268,7 +280,7 @@ class Node:
         lock.request, lock.client, party, lock.since = lock.kept
         lock.kept = None
         self.parties.move(lock, party)
-        lock.rsb.granted.append(lock)
+        lock.rsb.append(lock)
         if lock.request.notify:
             lock.rsb.listening = True
         return False
@@ -305,7 +317,7 @@ class Node:
             self._sequence = lock.number = self._sequence + 1
         elif mode is not held:
             self._change_mode(lock, held, mode)
-        block.granted.append(lock)
+        block.append(lock)
         lock.kept = None
         lock.since = now
         lock.notified = False
@@ -363,8 +375,8 @@ class Node:
             if error is not None:
                 return [Refuse(error, event.client)]
         block = lock.rsb
-        if lock.wanted is None and block.granted.size == 1 and not block.wants:
-            return self._unlock_last(lock, request)
+        if block.size == 1 and not block.wants:
+            return self._unlock_last(lock, block, request)
         effects: Effects = [Done(request)]
         if request.value is not None:
             self._store(now, block, request.value)
@@ -376,14 +388,17 @@ class Node:
         self._settle(now, block, effects)
         return effects
 
-    def _unlock_last(self, lock: Lock, request: Request) -> Sequence[Effect]:
+    def _unlock_last(
+        self, lock: Lock, block: ResourceBlock, request: Request
+    ) -> Sequence[Effect]:
         """Nobody else is here: the block ends with the lock, and with it its value."""
-        block, mode = lock.rsb, lock.granted
-        del self.blocks[block.name]
-        block.granted.remove(lock)
-        block.counts = 0
+        mode = lock.granted
+        name = block.name
+        del self.blocks[name]
+        block.first = block.last = None
+        block.size = block.counts = 0
         self._forget(lock)
-        return [Done(request), Released(lock, mode, False), BlockEnded(block.name)]
+        return [Done(request), Released(lock, mode, False), BlockEnded(name)]
 
     def _unlock_all(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
         """Release all sublocks; the lock itself stays (Table 9-4)."""
@@ -464,7 +479,7 @@ class Node:
             self._leave_queue(lock)
             lock.kept = None
         else:
-            block.granted.remove(lock)
+            block.remove(lock)
         if mode is not None:
             block.counts -= UNIT[mode]
         self._forget(lock)

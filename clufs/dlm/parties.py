@@ -31,13 +31,11 @@ class Parties:
 
     def link(self, lock: Lock) -> None:
         """The lock belongs to `lock.party` now."""
-        heads = self._heads
-        party = lock.party
-        head = heads.get(party)
-        if head is not None:
+        head = self._heads.setdefault(lock.party, lock)
+        if head is not lock:
             lock.party_after = head
             head.party_before = lock
-        heads[party] = lock
+            self._heads[lock.party] = lock
 
     def unlink(self, lock: Lock) -> None:
         before, after = lock.party_before, lock.party_after

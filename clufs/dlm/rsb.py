@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clufs.dlm.lock import Lock, LockQueue
+from clufs.dlm.lock import Chain, Lock, LockQueue
 from clufs.dlm.modes import COMPATIBLE, Mode
 
 _FIELD_BITS = 32
@@ -29,10 +29,13 @@ NO_QUEUE = LockQueue()
 """The CONVERTING and WAITING queue of blocks where nobody has waited yet; nothing is put in."""
 
 
-class ResourceBlock:
+class ResourceBlock(Chain):
     """One resource as the lock manager sees it; it exists while a lock on it does.
 
-    granted: locks granted and not converting; converting, waiting: requests in their order.
+    The block itself is the chain of its granted locks (those not converting), so that one with
+    a single lock carries no other object.
+
+ converting, waiting: requests in their order.
     counts: how many locks, converting ones included, are granted in each mode (see UNIT).
     value, valid, valseq: the value block; valseq grows whenever it is written or invalidated.
     value_at: when a value was last written, or None.
@@ -44,7 +47,6 @@ class ResourceBlock:
         "converting",
         "counts",
         "created_at",
-        "granted",
         "listening",
         "name",
         "valid",
@@ -57,7 +59,8 @@ class ResourceBlock:
 
     def __init__(self, name: bytes, now: float, valseq: int) -> None:
         self.name = name
-        self.granted = LockQueue()
+        self.first = self.last = None
+        self.size = 0
         self.converting = NO_QUEUE
         self.waiting = NO_QUEUE
         self.counts = 0
@@ -69,13 +72,18 @@ class ResourceBlock:
         self.created_at = now
         self.listening = False
 
+    @property
+    def granted(self) -> tuple[Lock, ...]:
+        """The GRANTED queue as it is now (`size` is its length)."""
+        return tuple(self.each())
+
     def group_mode(self) -> Mode | None:
         """The highest granted mode (9.3.2), None without grants; CW and PR are of equal level."""
         return _MODES[(self.counts.bit_length() - 1) // _FIELD_BITS] if self.counts else None
 
     def holders(self) -> Iterator[Lock]:
         """Every lock that is granted in some mode: the granted ones, then the converting ones."""
-        yield from self.granted
+        yield from self.each()
         yield from self.converting
 
     def queued(self) -> Iterator[Lock]:
@@ -126,10 +134,10 @@ class ResourceBlock:
                 return lock
         return None
 
-    def queue_of(self, lock: Lock) -> LockQueue:
+    def queue_of(self, lock: Lock) -> Chain:
         """The queue in which this lock stands, made if nobody stood there yet."""
         if lock.wanted is None:
-            return self.granted
+            return self
         if lock.granted is None:
             if self.waiting is NO_QUEUE:
                 self.waiting = LockQueue()

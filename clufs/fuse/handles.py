@@ -1,0 +1,116 @@
+"""Opens of the files that are not lock files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clufs.errors import ClufsError, InvalidRequest
+from clufs.fuse.lock_handle import READABLE, WRITABLE, PollHandle
+from clufs.limits import LINE_MAX_BYTES
+from clufs.tree.items import Caller, File
+
+if TYPE_CHECKING:
+    from clufs.fuse.lowlevel import Request
+    from clufs.tree.events_file import EventsFile
+    from clufs.tree.member import Journals
+
+
+class FileHandle:
+    """An open report: what it showed when it was opened, or again after a write or a seek to 0."""
+
+    __slots__ = ("caller", "file", "fresh", "journals", "node", "snapshot")
+    owner = None
+
+    def __init__(self, file: File, node: int, caller: Caller, reads: bool, journals: Journals) -> None:
+        self.file = file
+        self.node = node
+        self.caller = caller
+        self.journals = journals
+        self.snapshot = file.show(caller) if reads else b""
+        self.fresh = False
+
+    @property
+    def size(self) -> int:
+        """The st_size of this open."""
+        return len(self.snapshot)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A part of the snapshot; the first read at 0 is of the open's, a later one takes a new one."""
+        if offset == 0:
+            if self.fresh:
+                self.snapshot = self.file.show(self.caller)
+            self.fresh = True
+        return self.snapshot[offset : offset + size]
+
+    def write(self, request: Request, data: bytes) -> int | None:
+        """Store one line."""
+        caller = Caller(request.pid, request.uid, request.gid)
+        try:
+            if len(data) > LINE_MAX_BYTES:
+                raise InvalidRequest(f"one line of at most {LINE_MAX_BYTES} bytes")
+            self.file.store(data, caller)
+        except ClufsError as error:
+            self.journals.refusals.add(caller.uid, caller.pid, self.file.path, error)
+            return -error.errno
+        return len(data)
+
+    def poll(self, poll_handle: PollHandle | None) -> int:
+        """A report can be read at any time."""
+        return READABLE | WRITABLE
+
+    def flush(self, tid: int) -> None:
+        """Nothing depends on it."""
+
+    def release(self) -> None:
+        """Nothing depends on it."""
+
+
+class EventsHandle:
+    """An open of /clu/events: begins at the oldest line kept when it was opened."""
+
+    __slots__ = ("begin", "events", "file", "node", "poll_handle", "position")
+    owner = None
+
+    def __init__(self, file: EventsFile, node: int) -> None:
+        self.file = file
+        self.node = node
+        self.events = file.events
+        self.begin = self.position = file.events.begin
+        self.poll_handle: PollHandle | None = None
+        self.events.listeners.add(self._wake)
+
+    @property
+    def size(self) -> int:
+        """The st_size of this open: it only grows."""
+        return self.events.end - self.begin
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Events from `offset` on; end of file where there are no more yet."""
+        data = self.events.read(self.begin + offset, size)
+        self.position = max(self.begin + offset, self.events.begin) + len(data)
+        return data
+
+    def write(self, request: Request, data: bytes) -> int | None:
+        """Nobody writes events."""
+        return -1
+
+    def poll(self, poll_handle: PollHandle | None) -> int:
+        """POLLIN once there is more than was read."""
+        if poll_handle is not None:
+            self.poll_handle = poll_handle
+        return READABLE if self.position < self.events.end else 0
+
+    def _wake(self) -> None:
+        poll_handle, self.poll_handle = self.poll_handle, None
+        if poll_handle is not None:
+            poll_handle.notify()
+
+    def flush(self, tid: int) -> None:
+        """Nothing depends on it."""
+
+    def release(self) -> None:
+        """The last close."""
+        self.events.listeners.discard(self._wake)
+
+
+Handle = FileHandle | EventsHandle

@@ -1,0 +1,149 @@
+"""One open of a lock file: what its reads show, its writes ask and its close releases."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Protocol
+
+from clufs.dlm.modes import PROTECTED_WRITE_OR_MORE
+from clufs.errors import StaleValue
+from clufs.fuse import processes
+from clufs.fuse.owners import DescriptorOwner, LockOwner
+from clufs.tree.names import parent_block
+
+if TYPE_CHECKING:
+    from clufs.dlm.lock import Lock
+    from clufs.fuse.lock_service import LockService
+    from clufs.fuse.lowlevel import Request
+    from clufs.tree.lock_tree import LockFile
+
+READABLE = select.POLLIN | select.POLLRDNORM
+WRITABLE = select.POLLOUT | select.POLLWRNORM
+
+
+class PollHandle(Protocol):
+    """Where a poll(2) waits."""
+
+    def notify(self) -> None:
+        """Wake it: it will ask again."""
+
+
+class LockHandle:
+    """An open lock file.
+
+    owner: the descriptor's own owner if it was opened read-write, None if processes own.
+    locker: who owns what was asked for last through it. fresh: a write came since the last
+    read. base: the descriptor's offset at which the snapshot begins. lost: the lock is lost.
+    """
+
+    __slots__ = (
+        "base",
+        "created",
+        "file",
+        "fresh",
+        "key",
+        "locker",
+        "lost",
+        "node",
+        "owner",
+        "parent_key",
+        "poll_handle",
+        "service",
+        "snapshot",
+        "strict",
+    )
+
+    def __init__(
+        self, service: LockService, file: LockFile, node: int, read_write: bool, created: bool
+    ) -> None:
+        self.service = service
+        self.file = file
+        self.key = file.key
+        self.node = node
+        self.parent_key = (
+            parent_block(file.key) if file.directory.parent is not None else None
+        )
+        self.owner = DescriptorOwner() if read_write else None
+        self.locker: LockOwner | None = self.owner
+        self.created = created
+        self.fresh = False
+        self.base = 0
+        self.snapshot: bytes | None = None
+        self.strict = False
+        self.lost = False
+        self.poll_handle: PollHandle | None = None
+        file.opens += 1
+
+    def write(self, request: Request, data: bytes) -> int | None:
+        """One write, one request (contract 2.1)."""
+        return self.service.write(self, request, data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The value block and a newline, as one snapshot (contract 2.3).
+
+        Raises StaleValue when the descriptor is strict and the value invalid.
+        """
+        if self.fresh or offset == 0 or self.snapshot is None:
+            self.snapshot = self._value()
+            self.base = offset if self.fresh else 0
+            self.fresh = False
+        begin = offset - self.base
+        return self.snapshot[begin : begin + size] if begin >= 0 else b""
+
+    def _value(self) -> bytes:
+        block = self.service.node.blocks.get(self.key)
+        if block is None:
+            return b""
+        if self.strict and not block.valid:
+            raise StaleValue("the value block is invalid, and this descriptor is strict")
+        return block.value + b"\n" if block.value else b""
+
+    @property
+    def lock(self) -> Lock | None:
+        """What was asked for through this descriptor and still is held or awaited."""
+        return self.locker.locks.get(self.key) if self.locker is not None else None
+
+    def poll(self, poll_handle: PollHandle | None) -> int:
+        """What poll(2) reports now; the handle is woken when that may have changed."""
+        if poll_handle is not None:
+            self.poll_handle = poll_handle
+            self.service.wants_news(self)
+        lock = self.lock
+        events = READABLE
+        if lock is None or lock.wanted is None:
+            events |= WRITABLE
+        if lock is not None and lock.rsb.blocks(lock) is not None:
+            events |= select.POLLPRI
+        if self.lost:
+            events |= select.POLLHUP
+        return events
+
+    def wake(self) -> None:
+        """Wake whoever polls this descriptor."""
+        poll_handle, self.poll_handle = self.poll_handle, None
+        self.service.forget_poller(self)
+        if poll_handle is not None:
+            poll_handle.notify()
+
+    def flush(self, tid: int) -> None:
+        """A close by the thread `tid`: judge what a release now would be (contract 2.2)."""
+        owner = self.owner
+        if owner is None or owner.asker is None:
+            return
+        lock = owner.locks.get(self.key)
+        if lock is not None and lock.granted is not None:
+            if PROTECTED_WRITE_OR_MORE >> lock.granted & 1:
+                asker = owner.asker
+                owner.abnormal = not asker.is_alive or processes.is_ending(asker.pid)
+
+    def release(self) -> None:
+        """The last close."""
+        self.service.forget_poller(self)
+        if self.owner is not None:
+            self.service.descriptor_closed(self.owner)
+        file = self.file
+        file.opens -= 1
+        if self.created:
+            file.creators -= 1
+        if not file.lookups:
+            file.forgotten()

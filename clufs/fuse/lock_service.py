@@ -1,0 +1,605 @@
+"""The asking side of the lock manager: who wrote what to which lock file, and what they are told.
+
+Everything here is synchronous and runs in the one thread of the request loop: a request is
+answered at once, or parked until an effect of a later event decides it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from clufs.dlm.interface import (
+    Asked,
+    BlockEnded,
+    Cycle,
+    Done,
+    Effect,
+    Event,
+    Grant,
+    Notify,
+    OwnerEnded,
+    Queue,
+    Refuse,
+    Released,
+    Request as LockRequest,
+    Verb,
+    Withdrew,
+)
+from clufs.errors import (
+    Cancelled,
+    ClufsError,
+    Interrupted,
+    NotHeld,
+    ShuttingDown,
+    TimedOut,
+)
+from clufs.fuse import processes
+from clufs.fuse.asks import Ask, Await
+from clufs.fuse.owners import (
+    DescriptorOwner,
+    GroupOwner,
+    LockOwner,
+    MemberOwner,
+    Processes,
+    ProcessOwner,
+)
+from clufs.limits import WITHDRAWN_PLACE_S
+from clufs.timeouts import ANCESTOR_LOOK_S, EXIT_SWEEP_S, PENDING_SIGNAL_POLL_S
+from clufs.tree.grammar import Line, parse
+
+if TYPE_CHECKING:
+    from clufs.dlm.lock import Lock
+    from clufs.dlm.node import Node
+    from clufs.fuse.groups import Groups
+    from clufs.fuse.lock_handle import LockHandle
+    from clufs.fuse.lowlevel import Request
+    from clufs.fuse.owner_record import OwnerRecord
+    from clufs.fuse.timers import Timers
+    from clufs.tree.items import Caller
+    from clufs.tree.lock_tree import LockFile, LockTree
+    from clufs.tree.member import Journals
+
+_UNLOCK = LockRequest(Verb.UNLOCK)
+
+
+class LockService:
+    """Answers what is written to lock files, and ends what dies."""
+
+    def __init__(
+        self,
+        node: Node,
+        tree: LockTree,
+        record: OwnerRecord,
+        timers: Timers,
+        journals: Journals,
+        groups: Groups,
+    ) -> None:
+        self.node = node
+        self.tree = tree
+        self.record = record
+        self.timers = timers
+        self.journals = journals
+        self.metrics = journals.metrics
+        self.groups = groups
+        self.processes = Processes(record, self._process_ended)
+        self.stopping = False
+        self.parked: dict[Request, Ask | Await] = {}
+        self.unannounced: dict[Request, None] = {}
+        self._member_owners: dict[int, MemberOwner] = {}
+        self._lost: dict[Lock, tuple[int, ProcessOwner, int]] = {}
+        self._pollers: dict[bytes, dict[LockHandle, None]] = {}
+        self._swept_s = monotonic()
+        self._step = node.step
+        self._by_pid = self.processes.by_pid
+        tree.unlink = self.unlink
+        tree.may_create = self.may_create
+        groups.process_of = self._process
+        groups.changed = self.run
+        self._deeds: dict[type, Callable[[float, object], None]] = {
+            Grant: self._granted,
+            Refuse: self._refused,
+            Notify: self._notify,
+            Released: self._released,
+            BlockEnded: self._block_ended,
+            Cycle: self._cycle,
+        }
+
+    # ------------------------------------------------------------ asking
+
+    def write(self, handle: LockHandle, request: Request, data: bytes) -> int | None:
+        """What a write of `data` returns: bytes taken, -errno, or None when it waits."""
+        now = monotonic()
+        try:
+            if now - self._swept_s > EXIT_SWEEP_S:
+                self.sweep(now)
+            line = parse(data)
+            process = self._by_pid.get(request.pid) or self._asking_process(request.pid, handle)
+            if line.plain and line.request is not None:
+                owner = handle.owner
+                if owner is None:
+                    answer = self._ask(now, handle, request, data, line, process, process)
+                else:
+                    owner.asked_by(process)
+                    answer = self._ask(now, handle, request, data, line, owner, process)
+            else:
+                answer = self._with_words(now, handle, request, data, line, process)
+        except ClufsError as error:
+            answer = self._refuse(handle, request, error)
+        self.metrics.requested(monotonic() - now)
+        return answer
+
+    def _asking_process(self, tid: int, handle: LockHandle) -> ProcessOwner | None:
+        """The process of the thread `tid`; None where only a descriptor can own the lock."""
+        try:
+            return self.processes.get(tid)
+        except ClufsError:
+            if handle.owner is None:
+                raise
+            return None
+
+    def _process(self, pid: int) -> ProcessOwner:
+        return self._by_pid.get(pid) or self.processes.get(pid)
+
+    def _ask(
+        self,
+        now: float,
+        handle: LockHandle,
+        request: Request,
+        data: bytes,
+        line: Line,
+        owner: LockOwner | None,
+        process: ProcessOwner | None,
+        ask: Ask | None = None,
+    ) -> int | None:
+        asked = line.request
+        assert owner is not None and asked is not None
+        if self.stopping and asked.verb is Verb.LOCK:
+            raise ShuttingDown("clufsd is ending: no new locks")
+        place = None
+        if owner.withdrawn is not None:
+            place = _old_place(owner, handle.key, data, now)
+        if owner.outcomes and asked.verb is not Verb.CANCEL:
+            owner.outcomes.pop(handle.key, None)
+        party: object = process or owner
+        if owner.kind in ("group", "persistent"):
+            party = owner
+        parent = None
+        if handle.parent_key is not None:
+            parent = self._parent(owner, process, handle.parent_key)
+        handle.fresh = True
+        handle.locker = owner
+        effects = self._step(
+            now, Asked(owner, handle.key, asked, party, ask, parent, place, process)
+        )
+        if len(effects) == 1 and type(effects[0]) is Grant:
+            self._record(owner)
+            self.metrics.grants += 1
+            return len(data)
+        return self._outcome(now, effects, handle, request, data, line, owner, process, ask)
+
+    def _outcome(
+        self,
+        now: float,
+        effects: Iterable[Effect],
+        handle: LockHandle,
+        request: Request,
+        data: bytes,
+        line: Line,
+        owner: LockOwner,
+        process: ProcessOwner | None,
+        ask: Ask | None,
+    ) -> int | None:
+        """Carry out the effects of one's own request, and find in them what became of it."""
+        waiting: Lock | None = None
+        error: ClufsError | None = None
+        for effect in effects:
+            kind = type(effect)
+            if kind is Grant and effect.sync:  # type: ignore[union-attr]
+                self._record(owner)
+                self.metrics.grants += 1
+            elif kind is Queue:
+                waiting = effect.lock  # type: ignore[union-attr]
+                if ask is None:
+                    ask = Ask(line, data, owner, process, handle, request, now)
+                waiting.client = ask
+            elif kind is Refuse and effect.lock is None:  # type: ignore[union-attr]
+                error = effect.error  # type: ignore[union-attr]
+            elif kind is Refuse and effect.lock is waiting:  # type: ignore[union-attr]
+                error, waiting = effect.error, None  # type: ignore[union-attr]
+                self.metrics.refused(error)
+            elif kind is not Done:
+                self._deeds[kind](now, effect)
+        if error is not None:
+            raise error
+        if waiting is None or waiting.wanted is None:
+            return len(data)
+        assert ask is not None
+        return self._wait(now, ask, waiting)
+
+    def _wait(self, now: float, ask: Ask, lock: Lock) -> int | None:
+        ask.lock = lock
+        line = ask.line
+        self.metrics.waits += 1
+        if line.timeout_s is not None:
+            ask.timer = self.timers.at(now + line.timeout_s, lambda: self._timed_out(ask))
+        if line.is_async:
+            ask.request = None
+            return len(ask.data)
+        request = ask.request
+        assert request is not None
+        self.parked[request] = ask
+        if ask.owner.kind == "process":
+            self.timers.at(now + ANCESTOR_LOOK_S, lambda: self._look_at_ancestors(ask))
+        return None
+
+    def _with_words(
+        self,
+        now: float,
+        handle: LockHandle,
+        request: Request,
+        data: bytes,
+        line: Line,
+        process: ProcessOwner | None,
+    ) -> int | None:
+        owner = self._owner(handle, request, line, process)
+        if line.request is None:
+            return self._await(handle, request, data, owner)
+        ask = Ask(line, data, owner, process, handle, request, now)
+        if (line.signal or line.lost) and process is None:
+            raise NotHeld("no signal can be sent to a process whose id cannot be seen here")
+        answer = self._ask(now, handle, request, data, line, owner, process, ask)
+        if line.strict:
+            handle.strict = True
+        if line.lost and process is not None:
+            lock = owner.locks.get(handle.key)
+            if lock is not None:
+                self._lost[lock] = (line.lost, process, request.uid)
+        return answer
+
+    def _owner(
+        self, handle: LockHandle, request: Request, line: Line, process: ProcessOwner | None
+    ) -> LockOwner:
+        if line.persistent:
+            return self._member_owners.setdefault(request.uid, MemberOwner(request.uid))
+        if line.group is not None:
+            return self.groups.owner_for(line.group, process)
+        if handle.owner is not None:
+            handle.owner.asked_by(process)
+            return handle.owner
+        assert process is not None
+        return process
+
+    def _parent(self, owner: LockOwner, process: ProcessOwner | None, key: bytes) -> Lock:
+        """The granted lock above that lets this owner lock below. Raises NotHeld."""
+        own = owner.locks.get(key)
+        if own is not None and own.granted is not None:
+            return own
+        for lock in self._locks_of(process, key):
+            if lock.granted is not None:
+                return lock
+        raise NotHeld("a sublock needs its parent granted to the same owner first")
+
+    def _locks_of(self, process: ProcessOwner | None, key: bytes) -> Iterable[Lock]:
+        """What a process has on a resource block: by itself, by descriptors, by its groups."""
+        if process is not None:
+            yield from process.held(key)
+            for group in process.groups:
+                if key in group.locks:
+                    yield group.locks[key]
+
+    # ------------------------------------------------- async, WAIT, poll
+
+    def _await(
+        self, handle: LockHandle, request: Request, data: bytes, owner: LockOwner
+    ) -> int | None:
+        lock = owner.locks.get(handle.key)
+        if lock is not None and lock.wanted is not None:
+            ask = lock.client
+            waiter = Await(ask, handle, request, data)
+            ask.awaits = [*(ask.awaits or ()), waiter]
+            self.parked[request] = waiter
+            return None
+        if owner.outcomes is not None and handle.key in owner.outcomes:
+            error = owner.outcomes.pop(handle.key)
+            if error is not None:
+                raise error
+        elif lock is None:
+            raise NotHeld("nothing was asked for here, so there is nothing to wait for")
+        return len(data)
+
+    def _decided(self, ask: Ask, error: ClufsError | None) -> None:
+        """Tell everybody who waits what became of an ask."""
+        ask.stop_timer()
+        request, ask.request = ask.request, None
+        if request is not None:
+            self._answer(request, ask.handle, len(ask.data), error)
+        elif ask.awaits:
+            for waiter in ask.awaits:
+                self._answer(waiter.request, waiter.handle, len(waiter.data), error)
+            ask.awaits = None
+        elif ask.line.is_async:
+            if ask.owner.outcomes is None:
+                ask.owner.outcomes = {}
+            ask.owner.outcomes[ask.handle.key] = error
+        self._wake(ask.handle.key, ask.owner)
+
+    def _answer(
+        self, request: Request, handle: LockHandle, size: int, error: ClufsError | None
+    ) -> None:
+        self.parked.pop(request, None)
+        self.unannounced.pop(request, None)
+        if error is None:
+            request.reply_write(size)
+        else:
+            request.reply_err(-self._refuse(handle, request, error))
+
+    def _refuse(self, handle: LockHandle, request: Request, error: ClufsError) -> int:
+        if not isinstance(error, Interrupted):
+            self.journals.refusals.add(request.uid, request.pid, handle.file.path, error)
+        return -error.errno
+
+    def wants_news(self, handle: LockHandle) -> None:
+        """poll(2) waits on the handle: wake it when something about its lock changes."""
+        self._pollers.setdefault(handle.key, {})[handle] = None
+
+    def _wake(self, key: bytes, owner: object = None) -> None:
+        pollers = self._pollers.get(key)
+        if pollers is not None:
+            for handle in [h for h in pollers if owner is None or h.locker is owner]:
+                handle.wake()
+
+    def forget_poller(self, handle: LockHandle) -> None:
+        """Nobody polls the handle any more."""
+        pollers = self._pollers.get(handle.key)
+        if pollers is not None and pollers.pop(handle, self) is None and not pollers:
+            del self._pollers[handle.key]
+
+    # ------------------------------------------------------ ends of waits
+
+    def _withdraw(self, ask: Ask, error: ClufsError) -> None:
+        lock = ask.lock
+        if lock is not None and lock.wanted is not None and lock.client is ask:
+            now = monotonic()
+            if isinstance(error, Interrupted):
+                ask.owner.withdrawn = (
+                    ask.handle.key, ask.data, lock.place, now + WITHDRAWN_PLACE_S
+                )  # fmt: skip
+            self.metrics.refused(error)
+            self.run(Withdrew(lock))
+        self._decided(ask, error)
+
+    def _timed_out(self, ask: Ask) -> None:
+        self._withdraw(ask, TimedOut(f"not granted within {ask.line.timeout_s} s"))
+
+    def interrupted(self, requests: list[Request]) -> None:
+        """Signals reached these blocked callers (FUSE_INTERRUPT, once per request)."""
+        for request in requests:
+            if request in self.parked:
+                if processes.must_interrupt(request.pid):
+                    self._interrupt(request)
+                else:
+                    if not self.unannounced:
+                        self._look_again()
+                    self.unannounced[request] = None
+
+    def _look_again(self) -> None:
+        self.timers.at(monotonic() + PENDING_SIGNAL_POLL_S, self._look_at_unannounced)
+
+    def _look_at_unannounced(self) -> None:
+        """Look for the signals that no FUSE_INTERRUPT will tell of: it comes once per request."""
+        for request in list(self.unannounced):
+            if request in self.unannounced and processes.must_interrupt(request.pid):
+                self._interrupt(request)
+        if self.unannounced:
+            self._look_again()
+
+    def _interrupt(self, request: Request) -> None:
+        waiter = self.parked[request]
+        error = Interrupted("a signal ended the wait")
+        if isinstance(waiter, Ask):
+            self._withdraw(waiter, error)
+        else:
+            if waiter.ask.awaits:
+                waiter.ask.awaits.remove(waiter)
+            self._answer(request, waiter.handle, 0, error)
+
+    def _look_at_ancestors(self, ask: Ask) -> None:
+        """Say so when somebody waits for what an ancestor holds: usually `/bin/echo` or `| tee`."""
+        lock = ask.lock
+        if ask.request is None or lock is None or lock.wanted is None:
+            return
+        holder = held_by_ancestor(lock)
+        if holder is not None:
+            sentence = Cancelled(
+                f"waits for a lock that its own ancestor {holder.pid} ({holder.command}) holds:"
+                " the process that writes owns the lock"
+            )
+            sentence.errno = 0
+            self.journals.refusals.add(ask.uid, ask.owner.pid, ask.handle.file.path, sentence)
+
+    # ------------------------------------------------------------ effects
+
+    def run(self, event: Event) -> None:
+        """Let an event happen that nobody here asked for, and carry out what follows."""
+        now = monotonic()
+        deeds = self._deeds
+        for effect in self._step(now, event):
+            deed = deeds.get(type(effect))
+            if deed is not None:
+                deed(now, effect)
+
+    def _granted(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Grant)
+        lock = effect.lock
+        ask: Ask = lock.client
+        self._record(ask.owner)
+        self.metrics.granted_after(now - ask.since)
+        self._decided(ask, None)
+
+    def _refused(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Refuse)
+        ask = effect.client
+        self.metrics.refused(effect.error)
+        if isinstance(ask, Ask):
+            self._decided(ask, effect.error)
+
+    def _notify(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Notify)
+        lock = effect.lock
+        ask = lock.client
+        self.metrics.notifications += 1
+        if isinstance(ask, Ask) and ask.line.signal and ask.process is not None:
+            _signal(ask.process, ask.uid, ask.line.signal, effect.hint)
+        self._wake(lock.rsb.name, lock.owner)
+
+    def _released(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Released)
+        lock = effect.lock
+        owner = lock.owner
+        if effect.mode is not None:
+            self.metrics.held_for(now - lock.since)
+        elif isinstance(lock.client, Ask):
+            self._decided(lock.client, Cancelled("the owner of the request has ended"))
+        if not owner.locks:
+            self._unrecord(owner)
+        if self._lost:
+            self._lost.pop(lock, None)
+        if effect.abnormal:
+            self.journals.abnormal_release(lock)
+
+    def _block_ended(self, now: float, effect: object) -> None:
+        assert isinstance(effect, BlockEnded)
+        self.tree.block_ended(effect.name)
+
+    def _cycle(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Cycle)
+        self.journals.deadlock(effect, now)
+
+    # ---------------------------------------------------- owners' records
+
+    def _record(self, owner: LockOwner) -> None:
+        """Before a grant is told: whoever must be killed if this daemon dies is on record."""
+        if isinstance(owner, ProcessOwner):
+            if owner.slot < 0:
+                self.record.set(owner)
+        elif isinstance(owner, DescriptorOwner):
+            if not owner.counted:
+                owner.counted = True
+                self.record.count_descriptors(1)
+        elif isinstance(owner, GroupOwner):
+            for process in owner.members.values():
+                self._record(process)
+
+    def _unrecord(self, owner: object) -> None:
+        if isinstance(owner, ProcessOwner):
+            if owner.slot >= 0 and not any(group.locks for group in owner.groups):
+                self.record.clear(owner)
+        elif isinstance(owner, DescriptorOwner):
+            if owner.counted:
+                owner.counted = False
+                self.record.count_descriptors(-1)
+        elif isinstance(owner, GroupOwner):
+            for process in owner.members.values():
+                if not process.locks:
+                    self._unrecord(process)
+        elif isinstance(owner, MemberOwner):
+            self._member_owners.pop(owner.uid, None)
+
+    # ------------------------------------------------------- ends of life
+
+    def sweep(self, now: float) -> None:
+        """End what belongs to processes that have exited."""
+        self._swept_s = now
+        self.processes.watch.sweep()
+
+    def _process_ended(self, process: ProcessOwner) -> None:
+        for descriptor in list(process.descriptors):
+            descriptor.asked_by(None)
+            descriptor.abnormal = True
+        if process.locks:
+            self.run(OwnerEnded(process, abnormal=True))
+        for group in list(process.groups):
+            self.groups.leave(group, process)
+            if not group.members and group.locks:
+                self.run(OwnerEnded(group, abnormal=True))
+
+    def descriptor_closed(self, owner: DescriptorOwner) -> None:
+        """The last close of a descriptor: its lock goes, cleanly or not as the last flush judged."""
+        if owner.locks:
+            self.run(OwnerEnded(owner, owner.abnormal))
+        owner.asked_by(None)
+
+    def unlink(self, file: LockFile, caller: Caller) -> None:
+        """rm: release what the caller or its nearest ancestor holds on the file. Raises NotHeld."""
+        for process in self.processes.of_ancestors(caller.pid):
+            for lock in self._locks_of(process, file.key):
+                self._release(lock)
+                return
+        raise NotHeld("neither the caller nor an ancestor of it holds or awaits a lock here")
+
+    def _release(self, lock: Lock) -> None:
+        event = Asked(lock.owner, lock.rsb.name, _UNLOCK, lock.party)
+        now = monotonic()
+        for effect in self._step(now, event):
+            if type(effect) is Refuse and effect.lock is None:
+                raise effect.error
+            deed = self._deeds.get(type(effect))
+            if deed is not None:
+                deed(now, effect)
+
+    def may_create(self, parent_key: bytes, caller: Caller) -> None:
+        """Raises NotHeld unless the caller holds the parent of a sublock granted."""
+        process = self._process(caller.pid)
+        member = self._member_owners.get(caller.uid)
+        locks = list(self._locks_of(process, parent_key))
+        if member is not None and parent_key in member.locks:
+            locks.append(member.locks[parent_key])
+        if not any(lock.granted is not None for lock in locks):
+            raise NotHeld("a sublock needs its parent granted to the same owner first")
+
+    def held_by(self, caller: Caller, key: bytes) -> Lock | None:
+        """What the caller or its nearest ancestor that holds something has on a resource block."""
+        for process in self.processes.of_ancestors(caller.pid):
+            for lock in self._locks_of(process, key):
+                return lock
+        return None
+
+    def stop(self, handles: Iterable[LockHandle]) -> None:
+        """The daemon ends: no new locks, waiters get ESHUTDOWN, holders are told (contract 0)."""
+        self.stopping = True
+        for waiter in list(self.parked.values()):
+            if isinstance(waiter, Ask):
+                self._withdraw(waiter, ShuttingDown("clufsd is ending"))
+            elif waiter.request in self.parked:
+                self._withdraw(waiter.ask, ShuttingDown("clufsd is ending"))
+        for number, process, uid in list(self._lost.values()):
+            _signal(process, uid, number, 0)
+        for handle in handles:
+            handle.lost = True
+            handle.wake()
+
+
+def _old_place(owner: LockOwner, key: bytes, data: bytes, now: float) -> int | None:
+    """The queue place of the same request, if a signal ended it a moment ago (contract 2.1, EINTR)."""
+    withdrawn, owner.withdrawn = owner.withdrawn, None
+    if withdrawn is None:
+        return None
+    old_key, old_data, place, until = withdrawn
+    return place if old_key == key and old_data == data and now < until else None
+
+
+def _signal(process: ProcessOwner, uid: int, number: int, value: int) -> None:
+    """Signal exactly that process, if it still is of that user."""
+    if process.is_alive and processes.uid_of(process.pid) == uid:
+        processes.send_signal(process.pidfd, signal.Signals(number) if number < 32 else number, value)
+
+
+def held_by_ancestor(lock: Lock) -> LockOwner | None:
+    """The ancestor of a waiting process that holds what it waits for."""
+    for other in lock.rsb.why(lock):
+        if other.granted is not None and other.owner.is_above(lock.owner):
+            return other.owner
+    return None

@@ -1,0 +1,393 @@
+"""The file system: pyfuse3's operations on the tree, and the one place where errors become errnos."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat as stat_bits
+from collections.abc import Sequence
+from typing import Any
+
+from clufs.errors import ClufsError, InvalidRequest, NotPermitted
+from clufs.fuse import lowlevel
+from clufs.fuse.handles import EventsHandle, FileHandle
+from clufs.fuse.lock_handle import LockHandle
+from clufs.fuse.lock_service import LockService
+from clufs.fuse.lowlevel import NOFLUSH, Request
+from clufs.fuse.xattrs import Xattrs
+from clufs.limits import NAMESPACE_MAX_BYTES
+from clufs.tree.events_file import EventsFile
+from clufs.tree.items import FIRST_NUMBER, Attributes, Caller, Directory, File, Item, Link
+from clufs.tree.lock_tree import LockFile
+from clufs.tree.member import Journals
+from clufs.tree.names import shown
+
+import pyfuse3  # isort: skip  (lowlevel comes first)
+
+NUMBER_MASK = 0xFFFFFFFF
+_SERIAL_STEP = 1 << 32
+_FH_MASK = (1 << 56) - 1
+_LASTING_S = 3600.0
+_BLOCK_BYTES = 4096
+_Handle = LockHandle | FileHandle | EventsHandle
+
+
+def _caller(ctx: pyfuse3.RequestContext) -> Caller:
+    return Caller(ctx.pid, ctx.uid, ctx.gid)
+
+
+class Operations(pyfuse3.Operations):
+    """All handlers answer without waiting; writes come by `write_now`, past pyfuse3."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, root: Directory, service: LockService, journals: Journals) -> None:
+        super().__init__()
+        assert root.number == FIRST_NUMBER == pyfuse3.ROOT_INODE
+        root.lookups = 1
+        self.items: dict[int, Item] = {root.number: root}
+        self.handles: dict[int, _Handle] = {}
+        self.service = service
+        self.journals = journals
+        self.xattrs = Xattrs(service, service.node)
+        self._serial = 0
+        self._next_fh = 1
+        self._by_node: dict[int, _Handle] = {}
+        self._listings: dict[int, list[tuple[bytes, Item]]] = {}
+        self._directories: dict[int, Directory] = {}
+
+    # ------------------------------------------------------------- errors
+
+    def _fail(self, caller: Caller, path: bytes, error: ClufsError) -> pyfuse3.FUSEError:
+        self.journals.refusals.add(caller.uid, caller.pid, path, error)
+        return pyfuse3.FUSEError(error.errno)
+
+    # ------------------------------------------------------ names to items
+
+    def _directory(self, node: int) -> Directory:
+        item = self.items.get(node & NUMBER_MASK)
+        if isinstance(item, Directory):
+            return item
+        raise pyfuse3.FUSEError(errno.ESTALE if item is None else errno.ENOTDIR)
+
+    def _item(self, node: int) -> Item:
+        item = self.items.get(node & NUMBER_MASK)
+        if item is None:
+            raise pyfuse3.FUSEError(errno.ESTALE)
+        return item
+
+    def _entry(self, item: Item, caller: Caller) -> pyfuse3.EntryAttributes:
+        """The answer to a look-up; the kernel holds the item once more."""
+        attributes = item.attributes(caller)
+        node = item.number
+        if item.fresh:
+            self._serial += _SERIAL_STEP
+            node |= self._serial & 0x7FFFFFFF00000000
+        if not item.lookups:
+            self.items[item.number] = item
+        item.lookups += 1
+        entry = _entry_attributes(node, attributes)
+        if item.lasting:
+            entry.entry_timeout = entry.attr_timeout = _LASTING_S
+        return entry
+
+    async def lookup(
+        self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        if len(name) > NAMESPACE_MAX_BYTES:
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        item = self._directory(parent_inode).find(name)
+        if item is None:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        try:
+            return self._entry(item, _caller(ctx))
+        except ClufsError as error:
+            raise pyfuse3.FUSEError(error.errno) from None
+
+    async def forget(self, inode_list: Sequence[tuple[Any, int]]) -> None:
+        items = self.items
+        for node, count in inode_list:
+            item = items.get(node & NUMBER_MASK)
+            if item is None:
+                continue
+            item.lookups -= count
+            if item.lookups <= 0 and item.number != FIRST_NUMBER:
+                item.lookups = 0
+                del items[item.number]
+                item.forgotten()
+
+    async def getattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        caller = _caller(ctx)
+        item = self._item(inode)
+        handle = self._by_node.get(inode)
+        try:
+            attributes = item.attributes(caller)
+        except ClufsError as error:
+            if handle is None:
+                raise pyfuse3.FUSEError(error.errno) from None
+            attributes = Attributes(stat_bits.S_IFREG | 0o444)
+        if isinstance(handle, FileHandle | EventsHandle):
+            attributes = attributes._replace(size=handle.size)
+        entry = _entry_attributes(inode, attributes)
+        if item.lasting:
+            entry.attr_timeout = _LASTING_S
+        return entry
+
+    async def setattr(
+        self,
+        inode: Any,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: Any,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        item = self._item(inode)
+        caller = _caller(ctx)
+        try:
+            if fields.update_mode or fields.update_uid or fields.update_gid:
+                self._change(item, attr, fields, caller)
+            elif fields.update_size:
+                if attr.st_size != 0 or isinstance(item, Directory):
+                    raise InvalidRequest("no file here can be given a size")
+            elif not isinstance(item, File):
+                raise NotPermitted("times are kept by clufs: the last value write")
+        except ClufsError as error:
+            raise self._fail(caller, item.path, error) from None
+        return await self.getattr(inode, ctx)
+
+    def _change(
+        self,
+        item: Item,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        caller: Caller,
+    ) -> None:
+        if not isinstance(item, Directory):
+            raise NotPermitted(f"owner and mode of /{shown(item.path)} are its directory's")
+        item.change(
+            stat_bits.S_IMODE(attr.st_mode) if fields.update_mode else None,
+            attr.st_uid if fields.update_uid else None,
+            attr.st_gid if fields.update_gid else None,
+            caller,
+        )
+
+    async def readlink(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
+        item = self._item(inode)
+        if not isinstance(item, Link):
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        return item.target
+
+    # ------------------------------------------------ directories' changes
+
+    async def mkdir(
+        self, parent_inode: Any, name: Any, mode: Any, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        directory = self._directory(parent_inode)
+        caller = _caller(ctx)
+        try:
+            item = directory.mkdir(name, stat_bits.S_IMODE(mode) & ~ctx.umask, caller)
+            return self._entry(item, caller)
+        except ClufsError as error:
+            raise self._fail(caller, directory.path + b"/" + name, error) from None
+
+    async def rmdir(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+        directory = self._directory(parent_inode)
+        try:
+            directory.rmdir(name, _caller(ctx))
+        except ClufsError as error:
+            raise self._fail(_caller(ctx), directory.path + b"/" + name, error) from None
+
+    async def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+        directory = self._directory(parent_inode)
+        try:
+            directory.unlink(name, _caller(ctx))
+        except ClufsError as error:
+            raise self._fail(_caller(ctx), directory.path + b"/" + name, error) from None
+
+    def _not_made(self, parent_inode: int, name: bytes, what: str, ctx: Any) -> pyfuse3.FUSEError:
+        path = self._directory(parent_inode).path + b"/" + name
+        error = NotPermitted(f"{what} are not made here: lock files are names, not data")
+        return self._fail(_caller(ctx), path, error)
+
+    async def mknod(
+        self, parent_inode: Any, name: Any, mode: Any, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise self._not_made(parent_inode, name, "device nodes, pipes and sockets", ctx)
+
+    async def symlink(
+        self, parent_inode: Any, name: Any, target: Any, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise self._not_made(parent_inode, name, "symbolic links", ctx)
+
+    async def link(
+        self, inode: Any, new_parent_inode: Any, new_name: Any, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        raise self._not_made(new_parent_inode, new_name, "hard links", ctx)
+
+    async def rename(
+        self,
+        parent_inode_old: Any,
+        name_old: Any,
+        parent_inode_new: Any,
+        name_new: Any,
+        flags: Any,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        path = self._directory(parent_inode_old).path + b"/" + name_old
+        error = NotPermitted("names here cannot change: locks are held by name")
+        raise self._fail(_caller(ctx), path, error)
+
+    # ---------------------------------------------------------- open files
+
+    def _opened(self, handle: _Handle, node: int) -> pyfuse3.FileInfo:
+        fh = self._next_fh
+        self._next_fh = fh + 1
+        self.handles[fh] = handle
+        self._by_node[node] = handle
+        if handle.owner is None:
+            fh |= NOFLUSH
+        return pyfuse3.FileInfo(fh=fh, direct_io=True, keep_cache=False)
+
+    def _open(self, item: Item, node: int, flags: int, caller: Caller) -> _Handle:
+        access = flags & os.O_ACCMODE
+        if isinstance(item, LockFile):
+            return LockHandle(self.service, item, node, access == os.O_RDWR, created=False)
+        if isinstance(item, EventsFile):
+            return EventsHandle(item, node)
+        if isinstance(item, File):
+            return FileHandle(item, node, caller, access != os.O_WRONLY, self.journals)
+        raise pyfuse3.FUSEError(errno.EISDIR)
+
+    async def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        item = self._item(inode)
+        try:
+            return self._opened(self._open(item, inode, flags, _caller(ctx)), inode)
+        except ClufsError as error:
+            raise self._fail(_caller(ctx), item.path, error) from None
+
+    async def create(
+        self, parent_inode: Any, name: Any, mode: Any, flags: Any, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        directory = self._directory(parent_inode)
+        caller = _caller(ctx)
+        try:
+            item = directory.create(name, caller)
+        except ClufsError as error:
+            raise self._fail(caller, directory.path + b"/" + name, error) from None
+        assert isinstance(item, LockFile)
+        entry = self._entry(item, caller)
+        read_write = flags & os.O_ACCMODE == os.O_RDWR
+        handle = LockHandle(self.service, item, entry.st_ino, read_write, created=True)
+        return self._opened(handle, entry.st_ino), entry
+
+    async def read(self, fh: Any, off: int, size: int) -> bytes:
+        handle = self.handles[fh & _FH_MASK]
+        try:
+            return handle.read(off, size)
+        except ClufsError as error:
+            pid, uid, gid, _ = lowlevel.caller()
+            raise self._fail(Caller(pid, uid, gid), handle.file.path, error) from None
+
+    def write_now(self, request: Request, fh: int, data: bytes) -> int | None:
+        """A write, straight from the extension: bytes taken, -errno, or None when it waits."""
+        return self.handles[fh & _FH_MASK].write(request, data)
+
+    async def flush(self, fh: Any) -> None:
+        pid = lowlevel.caller()[0]
+        self.handles[fh & _FH_MASK].flush(pid)
+
+    async def fsync(self, fh: Any, datasync: bool) -> None:
+        return None
+
+    async def release(self, fh: Any) -> None:
+        handle = self.handles.pop(fh & _FH_MASK)
+        if self._by_node.get(handle.node) is handle:
+            del self._by_node[handle.node]
+        handle.release()
+
+    async def poll(
+        self, inode: Any, fh: Any, poll_handle: pyfuse3.PollHandle | None, ctx: Any
+    ) -> int:
+        return self.handles[fh & _FH_MASK].poll(poll_handle)
+
+    # --------------------------------------------------------- directories
+
+    async def opendir(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
+        fh = self._next_fh
+        self._next_fh = fh + 1
+        self._directories[fh] = self._directory(inode)
+        return fh
+
+    async def readdir(self, fh: Any, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        if start_id == 0 or fh not in self._listings:
+            self._listings[fh] = list(self._directories[fh].names())
+        listing = self._listings[fh]
+        entry = pyfuse3.EntryAttributes()
+        for index in range(start_id, len(listing)):
+            name, item = listing[index]
+            entry.st_ino = item.number
+            entry.st_mode = _type_of(item)
+            if not pyfuse3.readdir_reply(token, name, entry, index + 1):
+                return
+
+    async def releasedir(self, fh: Any) -> None:
+        self._directories.pop(fh, None)
+        self._listings.pop(fh, None)
+
+    async def fsyncdir(self, fh: Any, datasync: bool) -> None:
+        return None
+
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = _BLOCK_BYTES
+        data.f_files = len(self.items)
+        data.f_namemax = NAMESPACE_MAX_BYTES
+        return data
+
+    async def access(self, inode: Any, mode: Any, ctx: pyfuse3.RequestContext) -> bool:
+        return True
+
+    # ------------------------------------------------- extended attributes
+
+    async def getxattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> bytes:
+        item = self._item(inode)
+        handle = self._by_node.get(inode)
+        value = self.xattrs.get(item, handle, _caller(ctx), name)
+        if value is None:
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    async def listxattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
+        item = self._item(inode)
+        return self.xattrs.names(item, self._by_node.get(inode), _caller(ctx))
+
+    async def setxattr(
+        self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        item = self._item(inode)
+        error = NotPermitted("attributes are read, not written; write to the file itself")
+        raise self._fail(_caller(ctx), item.path, error)
+
+    async def removexattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+        await self.setxattr(inode, name, b"", ctx)
+
+
+def _type_of(item: Item) -> int:
+    if isinstance(item, Directory):
+        return stat_bits.S_IFDIR
+    return stat_bits.S_IFLNK if isinstance(item, Link) else stat_bits.S_IFREG
+
+
+def _entry_attributes(node: int, attributes: Attributes) -> pyfuse3.EntryAttributes:
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = node  # type: ignore[assignment]
+    entry.st_mode = attributes.mode  # type: ignore[assignment]
+    entry.st_nlink = attributes.nlink
+    entry.st_uid = attributes.uid
+    entry.st_gid = attributes.gid
+    entry.st_size = attributes.size
+    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+    entry.entry_timeout = entry.attr_timeout = 0
+    return entry

@@ -1,0 +1,212 @@
+"""Who owns locks at this member: processes, open descriptors, groups and the member itself (contract 2.2)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from clufs.dlm.interface import Owner
+from clufs.errors import ClufsError, UnknownProcess
+from clufs.fuse import processes
+from clufs.tree.lock_reports import ReportedOwner
+
+if TYPE_CHECKING:
+    from clufs.dlm.lock import Lock
+    from clufs.fuse.owner_record import OwnerRecord
+
+
+class LockOwner(Owner):
+    """An owner as the reports see it.
+
+    outcomes: what became of `async` requests, by name, until somebody asks (None: granted).
+    withdrawn: (name, line, place, until) of a request that a signal ended, to be repeated.
+    lost: the signal to send when a lock is lost, by name.
+    """
+
+    __slots__ = ("lost", "outcomes", "withdrawn")
+    kind = "owner"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: dict[bytes, ClufsError | None] | None = None
+        self.withdrawn: tuple[bytes, bytes, int, float] | None = None
+        self.lost: dict[bytes, tuple[int, ProcessOwner]] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process to name in reports, 0 when there is none."""
+        return 0
+
+    @property
+    def command(self) -> str:
+        """The command to name in reports."""
+        return "-"
+
+    def is_above(self, other: ReportedOwner) -> bool:
+        """Whether this owner is a process, and an ancestor of `other`'s."""
+        return False
+
+
+class ProcessOwner(LockOwner):
+    """A process, from its first request to its exit."""
+
+    __slots__ = ("_command", "_pid", "descriptors", "groups", "is_alive", "pidfd", "slot", "start_time")
+    kind = "process"
+
+    def __init__(self, pid: int, pidfd: int, stat: processes.Stat) -> None:
+        super().__init__()
+        self._pid = pid
+        self._command = stat.command
+        self.pidfd = pidfd
+        self.start_time = stat.start_time
+        self.is_alive = True
+        self.slot = -1
+        self.descriptors: set[DescriptorOwner] = set()
+        self.groups: set[GroupOwner] = set()
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def command(self) -> str:
+        now = processes.stat(self._pid) if self.is_alive else None
+        if now is not None and now.start_time == self.start_time:
+            self._command = now.command
+        return self._command
+
+    def is_above(self, other: ReportedOwner) -> bool:
+        below = other.pid
+        return below != self._pid and self._pid in processes.ancestors(below)
+
+    def held(self, name: bytes) -> Iterator[Lock]:
+        """What the process has on `name`: its own lock first, then those of descriptors it asked by."""
+        if name in self.locks:
+            yield self.locks[name]
+        for descriptor in self.descriptors:
+            if name in descriptor.locks:
+                yield descriptor.locks[name]
+
+
+class DescriptorOwner(LockOwner):
+    """An open file description, opened read-write, as flock(2) has it.
+
+    asker: the process that asked last through it; abnormal: how its last close was judged;
+    counted: it is on record as holding a lock.
+    """
+
+    __slots__ = ("abnormal", "asker", "counted")
+    kind = "descriptor"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asker: ProcessOwner | None = None
+        self.abnormal = False
+        self.counted = False
+
+    def asked_by(self, process: ProcessOwner | None) -> None:
+        """Remember who asks through the descriptor now."""
+        if process is not self.asker:
+            if self.asker is not None:
+                self.asker.descriptors.discard(self)
+            if process is not None:
+                process.descriptors.add(self)
+                self.abnormal = False
+            self.asker = process
+
+    @property
+    def pid(self) -> int:
+        return self.asker.pid if self.asker else 0
+
+    @property
+    def command(self) -> str:
+        return self.asker.command if self.asker else "-"
+
+
+class MemberOwner(LockOwner):
+    """The member itself, for the `persistent` locks that one user's processes share."""
+
+    __slots__ = ("uid",)
+    kind = "persistent"
+
+    def __init__(self, uid: int) -> None:
+        super().__init__()
+        self.uid = uid
+
+
+class GroupOwner(LockOwner):
+    """A process lock group; it ends its locks when its last process exits."""
+
+    __slots__ = ("gid", "members", "name", "uid")
+    kind = "group"
+
+    def __init__(self, name: bytes, uid: int, gid: int) -> None:
+        super().__init__()
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.members: dict[int, ProcessOwner] = {}
+
+    @property
+    def pid(self) -> int:
+        return next(iter(self.members), 0)
+
+    @property
+    def command(self) -> str:
+        return f"group={self.name.decode(errors='backslashreplace')}"
+
+
+class Processes:
+    """The processes that have asked for something, found by pid; told when they exit."""
+
+    def __init__(self, record: OwnerRecord, ended: Callable[[ProcessOwner], None]) -> None:
+        self.watch = processes.ExitWatch()
+        self.by_pid: dict[int, ProcessOwner] = {}
+        self._record = record
+        self._ended = ended
+
+    def get(self, tid: int) -> ProcessOwner:
+        """The process of the thread `tid`, which must be blocked in a request to us.
+
+        Raises UnknownProcess when its pid cannot be seen from here (another pid namespace).
+        """
+        pidfd = processes.open_pidfd(tid) if tid else None
+        if pidfd is not None:
+            return self._new(tid, pidfd)
+        pid = processes.group_leader(tid) if tid else None
+        known = self.by_pid.get(pid) if pid else None
+        if known is not None:
+            return known
+        pidfd = processes.open_pidfd(pid) if pid else None
+        if pid is None or pidfd is None:
+            raise UnknownProcess(
+                "the caller's process id cannot be seen here (another pid namespace):"
+                " open the file read-write, so that the descriptor owns the lock"
+            )
+        return self._new(pid, pidfd)
+
+    def of_ancestors(self, pid: int) -> Iterator[ProcessOwner]:
+        """The known processes among `pid` and its ancestors, nearest first."""
+        leader = processes.group_leader(pid)
+        for ancestor in processes.ancestors(leader or pid):
+            known = self.by_pid.get(ancestor)
+            if known is not None:
+                yield known
+
+    def _new(self, pid: int, pidfd: int) -> ProcessOwner:
+        stat = processes.stat(pid)
+        if stat is None:
+            os.close(pidfd)
+            raise UnknownProcess(f"process {pid} is gone")
+        process = ProcessOwner(pid, pidfd, stat)
+        self.by_pid[pid] = process
+        self.watch.add(pidfd, lambda: self._exited(process))
+        return process
+
+    def _exited(self, process: ProcessOwner) -> None:
+        process.is_alive = False
+        if self.by_pid.get(process.pid) is process:
+            del self.by_pid[process.pid]
+        self._ended(process)
+        self._record.clear(process)

@@ -1,0 +1,185 @@
+"""What the kernel says about processes: /proc, pidfds and pending signals."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import signal
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+PF_EXITING = 0x4
+
+_NOT_INTERRUPTING = (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH, signal.SIGURG)
+_NOT_INTERRUPTING_MASK = sum(1 << (number - 1) for number in _NOT_INTERRUPTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The facts of /proc/PID/stat that clufs uses. start_time is in clock ticks since boot."""
+
+    command: str
+    state: str
+    ppid: int
+    flags: int
+    start_time: int
+
+    @property
+    def is_dying(self) -> bool:
+        """True from the moment the process began to exit; a zombie is gone."""
+        return bool(self.flags & PF_EXITING) or self.state in "ZX"
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(fd, 8192)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def stat(pid: int) -> Stat | None:
+    """The process or thread `pid` now, None when there is none."""
+    raw = _read(f"/proc/{pid}/stat")
+    if not raw:
+        return None
+    head, _, tail = raw.rpartition(b")")
+    fields = tail.split()
+    return Stat(
+        command=head.partition(b"(")[2].decode(errors="backslashreplace"),
+        state=fields[0].decode(),
+        ppid=int(fields[1]),
+        flags=int(fields[6]),
+        start_time=int(fields[19]),
+    )
+
+
+def _status_fields(pid: int) -> dict[bytes, bytes]:
+    raw = _read(f"/proc/{pid}/status") or b""
+    return dict(line.split(b":\t", 1) for line in raw.splitlines() if b":\t" in line)
+
+
+def group_leader(tid: int) -> int | None:
+    """The process id of the thread `tid`, None when it is gone."""
+    tgid = _status_fields(tid).get(b"Tgid")
+    return int(tgid) if tgid else None
+
+
+def uid_of(pid: int) -> int | None:
+    """The effective uid of the process, None when it is gone."""
+    uids = _status_fields(pid).get(b"Uid")
+    return int(uids.split()[1]) if uids else None
+
+
+def must_interrupt(tid: int) -> bool:
+    """Whether a signal that ends a wait is pending for the thread `tid`, or the thread is gone.
+
+    CHLD, CONT, WINCH and URG do not end a wait (contract 2.1); a stop signal does.
+    """
+    fields = _status_fields(tid)
+    if not fields or fields.get(b"State", b"Z")[:1] in (b"Z", b"X"):
+        return True
+    pending = int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)
+    return bool(pending & ~int(fields[b"SigBlk"], 16) & ~_NOT_INTERRUPTING_MASK)
+
+
+def is_ending(pid: int) -> bool:
+    """Whether the process has begun to exit: no thread of it runs on."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    now = (stat(int(thread)) for thread in threads)
+    return all(one is None or one.is_dying for one in now)
+
+
+def ancestors(pid: int) -> Iterator[int]:
+    """`pid` and its ancestors, nearest first."""
+    while pid > 0:
+        yield pid
+        now = stat(pid)
+        pid = now.ppid if now else 0
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYS_PIDFD_SEND_SIGNAL = 424
+_SIGINFO_BYTES = 128
+_SI_QUEUE = -1
+
+
+def send_signal(pidfd: int, number: int, value: int) -> None:
+    """Send a queued signal whose si_value is `value`, to exactly the process of `pidfd`.
+
+    Nothing happens when the process is gone. Raises OSError otherwise.
+    """
+    info = struct.pack("=iii4xiiQ", number, 0, _SI_QUEUE, os.getpid(), os.getuid(), value)
+    buffer = ctypes.create_string_buffer(info, _SIGINFO_BYTES)
+    if _libc.syscall(_SYS_PIDFD_SEND_SIGNAL, pidfd, number, buffer, 0) != 0:
+        code = ctypes.get_errno()
+        if code != errno.ESRCH:
+            raise OSError(code, os.strerror(code))
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A pidfd of the process `pid`; None when no process (but perhaps a thread) has that id."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def is_gone(pidfd: int) -> bool:
+    """Whether the process has ended (a zombie is gone)."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+class ExitWatch:
+    """Tells of process exits: one epoll set of pidfds, itself pollable.
+
+    fd turns readable when a watched process has ended; `sweep` then calls back, once each.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to wait on."""
+        return self._epoll.fileno()
+
+    def add(self, pidfd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` when the process of `pidfd` ends; the watch then owns and closes the pidfd."""
+        self._callbacks[pidfd] = callback
+        self._epoll.register(pidfd, select.EPOLLIN)
+
+    def sweep(self) -> None:
+        """Call back for every process that has ended."""
+        while True:
+            ended = self._epoll.poll(0, 1024)
+            for pidfd, _ in ended:
+                callback = self._callbacks.pop(pidfd)
+                self._epoll.unregister(pidfd)
+                callback()
+                os.close(pidfd)
+            if len(ended) < 1024:
+                return
+
+    def close(self) -> None:
+        """Forget all processes."""
+        for pidfd in self._callbacks:
+            with contextlib.suppress(OSError):
+                os.close(pidfd)
+        self._callbacks.clear()
+        self._epoll.close()

@@ -1,0 +1,187 @@
+"""What /clu is made of: directories, files that show something, links; a tree that is a table.
+
+An item knows no FUSE. It answers who may do what (`attributes`), what is below it
+(`find`, `names`) and what it shows; it raises the errors of errors.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from clufs.errors import InvalidRequest, NotPermitted
+from clufs.tree.names import shown
+
+FIRST_NUMBER = 1
+_numbers = itertools.count(FIRST_NUMBER)
+
+
+class Caller(NamedTuple):
+    """The process behind a system call; pid may be a thread id, and 0 if it cannot be seen."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+NOBODY = Caller(0, 0, 0)
+
+
+class Attributes(NamedTuple):
+    """What stat(2) tells of an item beside its number. mtime_ns: wall clock."""
+
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    nlink: int = 1
+
+
+class Item:
+    """Anything with a path. number: its st_ino, stable while the item lives; path: from the mount point.
+
+    lookups: how often the kernel holds it. lasting: its name and attributes never change.
+    fresh: each look-up gets a node id of its own, so that each open has an inode lock of its own.
+    """
+
+    __slots__ = ("lookups", "number", "path")
+    lasting = False
+    fresh = False
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+        self.number = next(_numbers)
+        self.lookups = 0
+
+    def attributes(self, caller: Caller) -> Attributes:
+        """What stat(2) shows to `caller`."""
+        raise NotImplementedError
+
+    def forgotten(self) -> None:
+        """The kernel holds the item no more."""
+
+
+class Directory(Item):
+    """A directory; what it does not allow is EPERM, with a sentence."""
+
+    __slots__ = ()
+
+    def find(self, name: bytes) -> Item | None:
+        """The item of that name, None if there is none. Never waits."""
+        raise NotImplementedError
+
+    def names(self) -> Iterable[tuple[bytes, Item]]:
+        """All names now, with their items."""
+        raise NotImplementedError
+
+    def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
+        """Make a directory. Raises NotPermitted where there is nothing to make."""
+        raise NotPermitted(f"no directory can be made in /{shown(self.path)}")
+
+    def rmdir(self, name: bytes, caller: Caller) -> None:
+        """Remove a directory. Raises NotPermitted where none can be."""
+        raise NotPermitted(f"'{shown(name)}' is part of the tree and stays")
+
+    def create(self, name: bytes, caller: Caller) -> Item:
+        """Make a file. Raises NotPermitted where none can be."""
+        raise NotPermitted(f"no file can be made in /{shown(self.path)}")
+
+    def unlink(self, name: bytes, caller: Caller) -> None:
+        """Remove a file. Raises NotPermitted where none can be."""
+        raise NotPermitted(f"'{shown(name)}' is part of the tree and stays")
+
+    def change(self, mode: int | None, uid: int | None, gid: int | None, caller: Caller) -> None:
+        """chmod and chown. Raises NotPermitted where they are fixed."""
+        raise NotPermitted(f"owner and mode of /{shown(self.path)} are fixed")
+
+
+class StaticDirectory(Directory):
+    """A directory with fixed entries, and perhaps more that `more` finds and lists."""
+
+    __slots__ = ("entries", "mode")
+
+    def __init__(self, path: bytes, mode: int = 0o555) -> None:
+        super().__init__(path)
+        self.mode = mode
+        self.entries: dict[bytes, Item] = {}
+
+    def add(self, item: Item) -> Item:
+        """Place an item below; its name is the last part of its path."""
+        self.entries[item.path.rpartition(b"/")[2]] = item
+        return item
+
+    def attributes(self, caller: Caller) -> Attributes:
+        return Attributes(stat.S_IFDIR | self.mode, nlink=2)
+
+    def find(self, name: bytes) -> Item | None:
+        return self.entries.get(name)
+
+    def names(self) -> Iterator[tuple[bytes, Item]]:
+        yield from self.entries.items()
+
+
+class Link(Item):
+    """A symbolic link."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, path: bytes, target: bytes) -> None:
+        super().__init__(path)
+        self.target = target
+
+    def attributes(self, caller: Caller) -> Attributes:
+        return Attributes(stat.S_IFLNK | 0o777, size=len(self.target))
+
+
+class File(Item):
+    """A regular file that is not a lock file."""
+
+    __slots__ = ()
+    fresh = True
+
+    def show(self, caller: Caller) -> bytes:
+        """The text that an open of `caller` reads."""
+        raise NotImplementedError
+
+    def store(self, data: bytes, caller: Caller) -> None:
+        """What a write does. Raises NotPermitted where writing means nothing."""
+        raise NotPermitted(f"/{shown(self.path)} is not written to")
+
+
+Show = Callable[[Caller], bytes]
+Store = Callable[[bytes, Caller], None]
+
+
+class Report(File):
+    """A file of the table: shows what a function returns, stores by another."""
+
+    __slots__ = ("_show", "_store", "mode")
+
+    def __init__(self, path: bytes, show: Show, store: Store | None = None, mode: int = 0) -> None:
+        super().__init__(path)
+        self._show = show
+        self._store = store
+        self.mode = mode or (0o666 if store else 0o444)
+
+    def attributes(self, caller: Caller) -> Attributes:
+        return Attributes(stat.S_IFREG | self.mode, size=len(self.show(caller)))
+
+    def show(self, caller: Caller) -> bytes:
+        return self._show(caller)
+
+    def store(self, data: bytes, caller: Caller) -> None:
+        if self._store is None:
+            super().store(data, caller)
+        else:
+            self._store(data, caller)
+
+
+def one_line(data: bytes) -> bytes:
+    """The one line of a write, without its newline. Raises InvalidRequest when there are more."""
+    text = data.removesuffix(b"\n")
+    if b"\n" in text or b"\0" in text or not text:
+        raise InvalidRequest("write one line")
+    return text

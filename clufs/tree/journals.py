@@ -1,0 +1,99 @@
+"""What is kept to be read later: events, refusals, deadlocks. All bounded (limits.py)."""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from clufs.errors import ClufsError
+from clufs.limits import DEADLOCKS_KEPT, ERRORS_KEPT_PER_USER, EVENTS_KEPT
+from clufs.tree.names import shown
+
+
+def timestamp(wall_s: float) -> str:
+    """A wall-clock time as 2026-11-21T05:06:07.890Z."""
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+class Events:
+    """The last events, one line each, as a stream whose offsets only grow.
+
+    listeners: called (without arguments) after each new event, for poll(2).
+    """
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._lines: deque[bytes] = deque()
+        self.begin = 0
+        self.end = 0
+        self.listeners: set[Callable[[], None]] = set()
+
+    def add(self, kind: str, **facts: object) -> None:
+        """Append `TIME KIND key=value ...`; values are shown as one word each."""
+        words = [timestamp(self._wall()), kind]
+        words += [f"{key}={value}".replace(" ", "\\040") for key, value in facts.items()]
+        line = " ".join(words).encode() + b"\n"
+        self._lines.append(line)
+        self.end += len(line)
+        if len(self._lines) > EVENTS_KEPT:
+            self.begin += len(self._lines.popleft())
+        for listener in list(self.listeners):
+            listener()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from the stream offset `offset`; what is no longer kept is passed over."""
+        position = self.begin
+        chunks: list[bytes] = []
+        wanted_end = offset + size
+        for line in self._lines:
+            if position >= wanted_end:
+                break
+            if position + len(line) > offset:
+                chunks.append(line[max(0, offset - position) : wanted_end - position])
+            position += len(line)
+        return b"".join(chunks)
+
+
+class Refusals:
+    """Why requests were refused: the last of each user (contract 1, /clu/status/errors)."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._by_user: dict[int, deque[tuple[float, bytes]]] = {}
+
+    def add(self, uid: int, pid: int, path: bytes, error: ClufsError) -> None:
+        """Keep one refusal of the user `uid`."""
+        now = self._wall()
+        name = errno.errorcode.get(error.errno, str(error.errno))
+        why = str(error).replace("\n", " ")
+        line = f"{timestamp(now)} {pid} {shown(path)} {name} {why}\n".encode()
+        kept = self._by_user.setdefault(uid, deque(maxlen=ERRORS_KEPT_PER_USER))
+        kept.append((now, line))
+
+    def show(self, uid: int) -> bytes:
+        """The refusals that `uid` may see, in order of time: the own ones; root sees all."""
+        if uid != 0:
+            return b"".join(line for _, line in self._by_user.get(uid, ()))
+        every = [entry for kept in self._by_user.values() for entry in kept]
+        return b"".join(line for _, line in sorted(every, key=lambda entry: entry[0]))
+
+
+class Deadlocks:
+    """The last cycles found, each as the lines of its locks (contract 2.4)."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._kept: deque[bytes] = deque(maxlen=DEADLOCKS_KEPT)
+        self.count = 0
+
+    def add(self, kind: str, lock_lines: Iterable[str]) -> None:
+        """Keep one cycle: a headline, then a line for each lock in it."""
+        self.count += 1
+        head = f"DEADLOCK {self.count} {timestamp(self._wall())} {kind}\n"
+        self._kept.append((head + "".join(f"{line}\n" for line in lock_lines)).encode())
+
+    def show(self) -> bytes:
+        """All cycles kept, oldest first."""
+        return b"".join(self._kept)

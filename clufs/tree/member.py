@@ -1,0 +1,67 @@
+"""What one member tells of itself: its journals, and the facts that reports are made of."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from clufs.tree.journals import Deadlocks, Events, Refusals
+from clufs.tree.lock_reports import lock_line
+from clufs.tree.metrics import Metrics
+from clufs.tree.names import shown
+
+if TYPE_CHECKING:
+    from clufs.dlm.interface import Cycle
+    from clufs.dlm.lock import Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Who this member is. view: the number of the present membership; never used before."""
+
+    name: str
+    view: int
+    version: str
+    started_s: float = field(default_factory=time.time)
+    id: int = 1
+    votes: int = 1
+
+
+class Journals:
+    """Events, refusals, deadlocks and counters of one daemon, under one clock."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.events = Events(time.time)
+        self.refusals = Refusals(time.time)
+        self.deadlocks = Deadlocks(time.time)
+        self.metrics = Metrics()
+
+    def abnormal_release(self, lock: Lock) -> None:
+        """A PW or EX lock went without a word: its value block is invalid (9.6.6)."""
+        self.metrics.abnormal_releases += 1
+        owner = lock.owner
+        self.events.add(
+            "value-invalid",
+            file="locks/" + shown(lock.rsb.name),
+            member=self.member.name,
+            pid=getattr(owner, "pid", 0),
+        )
+
+    def deadlock(self, cycle: Cycle, now: float) -> None:
+        """A deadlock was broken."""
+        lines = []
+        for lock in cycle.locks:
+            victim = " VICTIM" if lock is cycle.victim else ""
+            file = "locks/" + shown(lock.rsb.name).replace(" ", "\\040")
+            lines.append(f"{file} {lock_line(lock, self.member.name, now)}{victim}")
+        self.deadlocks.add(cycle.kind, lines)
+        victim_owner = cycle.victim.owner
+        self.events.add(
+            "deadlock",
+            kind=cycle.kind,
+            locks=len(cycle.locks),
+            victim="locks/" + shown(cycle.victim.rsb.name),
+            pid=getattr(victim_owner, "pid", 0),
+        )

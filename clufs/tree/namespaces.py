@@ -1,0 +1,48 @@
+"""Lock namespaces: directories whose owner, group and mode are the DLM's user, group and public ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from clufs.errors import InvalidRequest
+
+PUBLIC = b"public"
+MODES = (0o700, 0o770, 0o777)
+
+
+@dataclass(slots=True)
+class Namespace:
+    """A namespace. mode is 0700 (its user), 0770 (its group) or 0777 (public)."""
+
+    name: bytes
+    uid: int
+    gid: int
+    mode: int
+
+
+class Store(Protocol):
+    """Where namespaces are kept; each call is on disk when it returns (registry/)."""
+
+    def namespaces(self) -> list[tuple[bytes, int, int, int]]:
+        """All of them: name, uid, gid, mode."""
+
+    def put_namespace(self, name: bytes, uid: int, gid: int, mode: int) -> None:
+        """Keep one, new or changed."""
+
+    def drop_namespace(self, name: bytes) -> None:
+        """Keep it no longer."""
+
+
+def mode_made(mode: int) -> int:
+    """The namespace mode for a mkdir: what the umask left of it says who may write."""
+    if mode & 0o002:
+        return 0o777
+    return 0o770 if mode & 0o020 else 0o700
+
+
+def check_mode(mode: int) -> int:
+    """The mode of a chmod. Raises InvalidRequest for any but the three."""
+    if mode & 0o7777 not in MODES:
+        raise InvalidRequest("a namespace has mode 0700 (its user), 0770 (its group) or 0777 (public)")
+    return mode & 0o7777
