@@ -1,5 +1,6 @@
 """clufs.toml: what it may say, and its defaults. clufs.toml(5) describes every key."""
 
+import os
 import re
 import socket
 import tomllib
@@ -61,6 +62,19 @@ def load(path: str | Path | None) -> Config:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {_sentence(str(error))}") from error
+
+
+def state_dir(option: str | None, configured: str) -> Path:
+    """Return where the state lies: the option, else what is configured.
+
+    Who is not root cannot write the default directory, and gets one below the own home instead.
+    """
+    if option is not None:
+        return Path(option).absolute()
+    if os.geteuid() != 0 and configured == STATE_DIR:
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(home) / "clufs"
+    return Path(configured)
 
 
 def _sentence(message: str) -> str:

@@ -49,7 +49,7 @@ _clufsd() {
         ;;
     *)
         if [[ $cur == -* ]]; then
-            mapfile -t COMPREPLY < <(compgen -W '--state --config' -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W '--state --config --version --help' -- "$cur")
         else
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")

@@ -93,3 +93,18 @@ def test_a_mistake_is_named(tmp_path: Path, text: str | bytes, sentence: str) ->
 def test_an_unreadable_file_is_named(tmp_path: Path, name: str, why: str) -> None:
     with pytest.raises(ConfigError, match=f"cannot be read: {why}"):
         config.load(tmp_path / name)
+
+
+def test_where_the_state_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    default, elsewhere = config.STATE_DIR, "/srv/clufs"
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/u/state")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert config.state_dir(None, default) == Path("/var/lib/clufs")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert config.state_dir(None, default) == Path("/home/u/state/clufs")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "/home/u")
+    assert config.state_dir(None, default) == Path("/home/u/.local/state/clufs")
+    assert config.state_dir(None, elsewhere) == Path("/srv/clufs")
+    monkeypatch.chdir(tmp_path)
+    assert config.state_dir("s", elsewhere) == tmp_path / "s"

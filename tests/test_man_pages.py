@@ -170,7 +170,7 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs run -m ", {mode.name for mode in Mode}),
         ("clufs run -m P", {"PR", "PW"}),
         ("clufs run f -- tru", {"true"}),
-        ("clufsd -", {"--state", "--config"}),
+        ("clufsd -", {"--state", "--config", "--version", "--help"}),
         ("clufsd --config mount/clufsd.s", {"mount/clufsd.service"}),
         ("clufsd mou", {"mount"}),
     ],

@@ -29,7 +29,7 @@ class Machine:
     filesystems: Path = Path("/proc/filesystems")
     fuse_conf: Path = Path("/etc/fuse.conf")
     helpers: Path = Path("/sbin")
-    state: Path = Path(config.STATE_DIR)
+    state: Path = field(default_factory=lambda: config.state_dir(None, config.STATE_DIR))
     mount_point: Path = Path("/clu")
     search_path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     python: tuple[int, ...] = sys.version_info[:3]

@@ -130,8 +130,10 @@ def plan_for(call: Call) -> Plan:
     if config_file is not None:
         arguments += ["--config", config_file]
     if state is not None:
-        arguments += ["--state", state]
-    log_dir = Path(state or config.load(config_file).daemon.state)
+        arguments += ["--state", os.path.abspath(state)]
+    # With state= the daemon alone reads, and judges, the configuration.
+    configured = config.STATE_DIR if state else config.load(config_file).daemon.state
+    log_dir = config.state_dir(state, configured)
     return Plan(tuple(arguments), log_dir / LOG_NAME)
 
 
