@@ -31,7 +31,7 @@ def session(tmp_path: Path, source: str) -> subprocess.CompletedProcess[str]:
     path = tmp_path / "test_made_up.py"
     path.write_text(source)
     return subprocess.run(
-        ["unshare", "-Urm", sys.executable, "-m", "pytest", "-p", "no:cacheprovider",
+        ["unshare", "-m" if os.geteuid() == 0 else "-Urm", sys.executable, "-m", "pytest", "-p", "no:cacheprovider",
          "-W", "ignore", f"--rootdir={tmp_path}", f"--basetemp={tmp_path}/t", path],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(HERE.parent)},
