@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from clufs.dlm.lock import Lock
@@ -27,6 +28,10 @@ from clufs.dlm.rsb import BLOCKING, UNIT, ResourceBlock
 
 _Edges = dict[Any, dict[Any, tuple[Lock, ...]]]
 """For each node what it needs, each with the granted lock in between, for the report."""
+
+
+_FEW = 16
+"""So many holders are asked before the locks of the one who waits."""
 
 
 class Search:
@@ -59,11 +64,12 @@ class Search:
             return True
         if self._stands_in_a_way(lock):
             return True
+        plain = parties.plain
+        if plain and self._holders_are_free(lock):
+            return False
         if not self._others_contended(lock):
             return False
-        if parties.members or parties.crowded:
-            return True
-        return self._reaches_back(lock)
+        return not plain or self._reaches_back(lock)
 
     def _stands_in_a_way(self, lock: Lock) -> bool:
         """Somebody waits for this very lock: for what it holds or for its place in the queue."""
@@ -75,6 +81,16 @@ class Search:
         others = rsb.wants - UNIT[lock.wanted]
         return rsb.waiting.first is not None or bool(others & BLOCKING[lock.granted])
 
+    def _holders_are_free(self, lock: Lock) -> bool:
+        """Few hold what is asked for, and none of them waits for anything."""
+        rsb, waits = lock.rsb, self._parties.waits
+        if rsb.size > _FEW or rsb.converting.size:
+            return False
+        self.looks += rsb.size
+        return not any(
+            self._is_in_a_way(holder) and holder.party in waits for holder in rsb.holders()
+        )
+
     def _others_contended(self, lock: Lock) -> bool:
         """Another lock of the one who waits lies where somebody waits."""
         for other in self._parties.locks(lock.waiter):
@@ -85,8 +101,8 @@ class Search:
         return False
 
     def _reaches_back(self, lock: Lock) -> bool:
-        """Following holders that wait from block to block leads to another lock of the waiter.
-        Only where every party waits once: then the queues themselves lead nowhere else."""
+        """Following the holders that wait from block to block leads to another lock of the waiter:
+        only asked where the parties are plain."""
         home = lock.waiter
         waits = self._parties.waits
         blocks = [lock.rsb]
@@ -166,8 +182,10 @@ class Search:
             if not other.request.nodeadlock:
                 yield other, ()
                 break
+        if self._parties.plain:
+            return
         if rsb not in special:
-            special[rsb] = [lock for lock in rsb.queued() if self._is_special(lock)]
+            special[rsb] = [lock for lock in rsb.queued() if self._parties.is_special(lock)]
         for other in special[rsb]:
             if not _is_ahead(other, lock):
                 break
@@ -187,15 +205,6 @@ class Search:
             yield (holder.party,), (holder,)
             if holder.wanted is not None and not holder.request.nodeadlock:
                 yield holder, ()
-
-    def _is_special(self, lock: Lock) -> bool:
-        """Who must release this lock once it is granted may be stuck elsewhere than in it."""
-        return (
-            lock.request.nodeadlock
-            or lock.waiter != lock.party
-            or lock.party in self._parties.crowded
-            or lock.party in self._parties.members
-        )
 
     def _stuck(self, edges: _Edges) -> set[Any]:
         """What is left when everything that can move has been taken away."""
@@ -235,17 +244,15 @@ def _way_round(start: Any, edges: _Edges, stuck: set[Any]) -> list[Lock]:
             if need in stuck and need not in came:
                 came[need] = node
                 todo.append(need)
+    way = [start]
+    while len(way) == 1 or way[-1] != start:
+        way.append(came[way[-1]])
+    way.reverse()
     locks: list[Lock] = []
-    node = start
-    while True:
+    for node, need in pairwise(way):
         if type(node) is Lock:
             locks.append(node)
-        before = came[node]
-        locks.extend(edges[before][node])
-        node = before
-        if node == start:
-            break
-    locks.reverse()
+        locks.extend(edges[node][need])
     return locks
 
 

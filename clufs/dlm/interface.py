@@ -182,11 +182,16 @@ class BlockEnded:
 
 @dataclass(slots=True)
 class Cycle:
-    """A deadlock was found and is broken: the locks in it, in order, and the victim."""
+    """A deadlock was found and is broken: the locks in it, in order, and the victim.
+
+    A lock that waits is followed by the lock in its way, that one by what its party waits for.
+    modes: granted and wanted mode of each lock before the victim's request was refused.
+    """
 
     locks: tuple[Lock, ...]
     victim: Lock
     kind: str  # "conversion" or "multi-resource"
+    modes: tuple[tuple[Mode | None, Mode | None], ...]
 
 
 Event = Asked | Withdrew | OwnerEnded | PartyChanged

@@ -136,8 +136,8 @@ class Node:
         """The first lock of a resource block: nobody to look at, and the path to keep short."""
         name, request = event.name, event.request
         mode = request.mode
-        self.blocks[name] = block = ResourceBlock(name, now, self._sequence)
         self._sequence = number = self._sequence + 1
+        self.blocks[name] = block = ResourceBlock(name, now, number)
         event.owner.locks[name] = block.first = block.last = lock = Lock(
             number, block, event, mode, now
         )
@@ -248,9 +248,9 @@ class Node:
         self.parties.wait(lock)
         cycle = self.search.through_request(lock)
         if cycle is not None and _victim(cycle) is lock:
-            found = Cycle(tuple(cycle), lock, kind_of(cycle))
+            found, error = _describe(cycle)
             self._take_back(lock)
-            return [found, Refuse(_deadlock_error(cycle), event.client)]
+            return [found, Refuse(error, event.client)]
         effects: Effects = [Queue(lock)]
         if block.listening:
             self._notify_holders(lock, effects)
@@ -518,9 +518,10 @@ class Node:
         """Refuse the youngest request of every cycle through this waiting lock or this party."""
         search = self.search.through_request if type(start) is Lock else self.search.through_party
         while (cycle := search(start)) is not None:
-            victim = _victim(cycle)
-            effects.append(Cycle(tuple(cycle), victim, kind_of(cycle)))
-            effects.append(Refuse(_deadlock_error(cycle), victim.client, victim))
+            found, error = _describe(cycle)
+            victim = found.victim
+            effects.append(found)
+            effects.append(Refuse(error, victim.client, victim))
             self._withdraw(now, victim, effects)
 
 
@@ -549,5 +550,8 @@ def _victim(cycle: list[Lock]) -> Lock:
     return max(waiting, key=lambda lock: lock.place)
 
 
-def _deadlock_error(cycle: list[Lock]) -> RequestError:
-    return Deadlock("it would wait for itself: " + ", ".join(names(lock) for lock in cycle))
+def _describe(cycle: list[Lock]) -> tuple[Cycle, RequestError]:
+    modes = tuple((lock.granted, lock.wanted) for lock in cycle)
+    found = Cycle(tuple(cycle), _victim(cycle), kind_of(cycle), modes)
+    said = ", ".join(names(lock) for lock in cycle)
+    return found, Deadlock(f"a deadlock, and this is the youngest request in it: {said}")

@@ -18,9 +18,10 @@ class Parties:
 
     waits: the waiting requests by who is stuck in them. members: the parties with members.
     groups_of: for each member, the parties it is one of. crowded: parties with several waits.
+    odd: how many requests wait in which not simply their party is stuck, or that do not count.
     """
 
-    __slots__ = ("_heads", "crowded", "groups_of", "members", "waits")
+    __slots__ = ("_heads", "crowded", "groups_of", "members", "odd", "waits")
 
     def __init__(self) -> None:
         self._heads: dict[Any, Lock] = {}
@@ -28,6 +29,7 @@ class Parties:
         self.members: dict[Any, frozenset[Any]] = {}
         self.groups_of: dict[Any, set[Any]] = {}
         self.crowded: set[Any] = set()
+        self.odd = 0
 
     def link(self, lock: Lock) -> None:
         """The lock belongs to `lock.party` now."""
@@ -72,17 +74,29 @@ class Parties:
         waits[lock] = None
         if len(waits) > 1:
             self.crowded.add(lock.waiter)
+        self.odd += _is_odd(lock)
 
     def unwait(self, lock: Lock) -> None:
         """The request on this lock waits no more."""
         waiter = lock.waiter
         waits = self.waits[waiter]
         del waits[lock]
+        self.odd -= _is_odd(lock)
         lock.waiter = None
         if len(waits) == 1:
             self.crowded.discard(waiter)
         elif not waits:
             del self.waits[waiter]
+
+    @property
+    def plain(self) -> bool:
+        """Every wait counts, and whoever is stuck in one is a party of its own, stuck in no other:
+        then a queue leads nowhere but to those who hold."""
+        return not (self.crowded or self.members or self.odd)
+
+    def is_special(self, lock: Lock) -> bool:
+        """Who must release this waiting lock once it is granted may be stuck elsewhere than in it."""
+        return _is_odd(lock) or lock.party in self.crowded or lock.party in self.members
 
     def set_members(self, party: Any, members: frozenset[Any]) -> None:
         """From now on these stand behind the party; none: it is an ordinary one."""
@@ -95,3 +109,7 @@ class Parties:
             self.members[party] = members
         for member in members:
             self.groups_of.setdefault(member, set()).add(party)
+
+
+def _is_odd(lock: Lock) -> bool:
+    return lock.request.nodeadlock or lock.waiter != lock.party
