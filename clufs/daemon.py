@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from clufs.registry.store import RegistryStore
 from clufs.timeouts import FREEZE_S, POLL_GRACE_S
 from clufs.tree import status
 from clufs.tree.events_file import EventsFile
-from clufs.tree.items import StaticDirectory
+from clufs.tree.items import Root
 from clufs.tree.lock_tree import LockTree
 from clufs.tree.member import Journals, Member
 from clufs.tree.names import shown
@@ -66,7 +67,7 @@ class Daemon:
         self.member = Member(config.member.name, store.next_view(), __version__)
         self.journals = Journals(self.member)
         self.node = Node(self.member.name, self.member.view)
-        root = StaticDirectory(b"", 0o755)
+        root = Root()
         self.locks = LockTree(self.node, store, time.time, time.monotonic, self._namespace_changed)
         groups = Groups()
         self._clear_stale_mount()
@@ -87,7 +88,10 @@ class Daemon:
         gauges["resource_blocks"] = ("Resource blocks there are", lambda: len(self.node.blocks))
         gauges["waiting"] = ("System calls that wait for a grant", lambda: len(self.service.parked))
         gauges["open_files"] = ("Files open", lambda: len(self.operations.handles))
-        gauges["queue_length_max"] = ("Requests queued on the most wanted block", self._longest_queue)
+        gauges["queue_length_max"] = (
+            "Requests queued on the most wanted block",
+            self._longest_queue,
+        )
 
     def _longest_queue(self) -> float:
         blocks = self.node.blocks.values()
@@ -104,7 +108,9 @@ class Daemon:
         if stale is not None:
             owners += mount_point.openers(stale)
         elif descriptors:
-            log.warning("descriptors held locks, but the old mount is gone: nobody can be using them")
+            log.warning(
+                "descriptors held locks, but the old mount is gone: nobody can be using them"
+            )
         killed = mount_point.end_owners(owners)
         for pid in killed:
             log.warning("killed process %d: it held a lock of the daemon before", pid)
@@ -118,7 +124,7 @@ class Daemon:
         options = {"default_permissions", "fsname=clufs", "subtype=clufs", "nosuid", "nodev"}
         if os.geteuid() == 0 or _others_may_be_allowed():
             options.add("allow_other")
-        interrupted = loop.install(self.service.interrupted)
+        interrupted = loop.install(self.service.parked.interrupted)
         lowlevel.handlers(write=self.operations.write_now, interrupted=interrupted)
         try:
             pyfuse3.init(self.operations, self.place.mount_point, options)
@@ -166,7 +172,7 @@ class Daemon:
         notify.tell(READY=1, STATUS=f"serving {self.place.mount_point}, alone and quorate")
         print(f"ready {self.place.mount_point}", flush=True)
 
-    async def _stop_on(self, signals: trio.abc.ReceiveChannel[int]) -> None:
+    async def _stop_on(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
             log.info("%s: stopping", signal.Signals(number).name)
             notify.tell(STOPPING=1)

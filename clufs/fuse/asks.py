@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from clufs.fuse import processes
+from clufs.timeouts import PENDING_SIGNAL_POLL_S
 from clufs.tree.grammar import Line
 
 if TYPE_CHECKING:
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
     from clufs.fuse.lock_handle import LockHandle
     from clufs.fuse.lowlevel import Request
     from clufs.fuse.owners import LockOwner, ProcessOwner
-    from clufs.fuse.timers import Timer
+    from clufs.fuse.timers import Timer, Timers
 
 
 class Ask:
@@ -74,3 +78,61 @@ class Await:
         self.handle = handle
         self.request = request
         self.data = data
+
+
+class Parked:
+    """The system calls that are blocked, and the signals that end them.
+
+    The kernel announces one signal for each call (FUSE_INTERRUPT). If that one does not end
+    the wait, /proc is looked at for later ones, of exactly these callers.
+    """
+
+    def __init__(self, timers: Timers, interrupt: Callable[[Ask | Await], None]) -> None:
+        self._timers = timers
+        self._interrupt = interrupt
+        self._waiters: dict[Request, Ask | Await] = {}
+        self._unannounced: dict[Request, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def __contains__(self, request: Request) -> bool:
+        return request in self._waiters
+
+    def all(self) -> list[tuple[Request, Ask | Await]]:
+        """All of them now."""
+        return list(self._waiters.items())
+
+    def add(self, request: Request, waiter: Ask | Await) -> None:
+        """`request` is not answered yet."""
+        self._waiters[request] = waiter
+
+    def remove(self, request: Request) -> None:
+        """`request` is about to be answered."""
+        self._waiters.pop(request, None)
+        if self._unannounced:
+            self._unannounced.pop(request, None)
+
+    def interrupted(self, requests: list[Request]) -> None:
+        """Signals reached these callers."""
+        for request in requests:
+            if request in self._waiters and not self._end_if_due(request):
+                if not self._unannounced:
+                    self._look_again()
+                self._unannounced[request] = None
+
+    def _end_if_due(self, request: Request) -> bool:
+        if not processes.must_interrupt(request.pid):
+            return False
+        self._interrupt(self._waiters[request])
+        return True
+
+    def _look_again(self) -> None:
+        self._timers.at(monotonic() + PENDING_SIGNAL_POLL_S, self._look)
+
+    def _look(self) -> None:
+        for request in list(self._unannounced):
+            if request in self._unannounced:
+                self._end_if_due(request)
+        if self._unannounced:
+            self._look_again()

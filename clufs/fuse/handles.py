@@ -21,7 +21,9 @@ class FileHandle:
     __slots__ = ("caller", "file", "fresh", "journals", "node", "snapshot")
     owner = None
 
-    def __init__(self, file: File, node: int, caller: Caller, reads: bool, journals: Journals) -> None:
+    def __init__(
+        self, file: File, node: int, caller: Caller, reads: bool, journals: Journals
+    ) -> None:
         self.file = file
         self.node = node
         self.caller = caller

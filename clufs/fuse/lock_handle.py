@@ -60,9 +60,7 @@ class LockHandle:
         self.file = file
         self.key = file.key
         self.node = node
-        self.parent_key = (
-            parent_block(file.key) if file.directory.parent is not None else None
-        )
+        self.parent_key = parent_block(file.key) if file.directory.parent is not None else None
         self.owner = DescriptorOwner() if read_write else None
         self.locker: LockOwner | None = self.owner
         self.created = created
@@ -131,10 +129,10 @@ class LockHandle:
         if owner is None or owner.asker is None:
             return
         lock = owner.locks.get(self.key)
-        if lock is not None and lock.granted is not None:
-            if PROTECTED_WRITE_OR_MORE >> lock.granted & 1:
-                asker = owner.asker
-                owner.abnormal = not asker.is_alive or processes.is_ending(asker.pid)
+        held = lock.granted if lock is not None else None
+        if held is not None and PROTECTED_WRITE_OR_MORE >> held & 1:
+            asker = owner.asker
+            owner.abnormal = not asker.is_alive or processes.is_ending(asker.pid)
 
     def release(self) -> None:
         """The last close."""

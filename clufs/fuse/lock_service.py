@@ -6,27 +6,23 @@ answered at once, or parked until an effect of a later event decides it.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from clufs.dlm.interface import (
     Asked,
-    BlockEnded,
-    Cycle,
     Done,
     Effect,
-    Event,
     Grant,
-    Notify,
     OwnerEnded,
     Queue,
     Refuse,
-    Released,
-    Request as LockRequest,
     Verb,
     Withdrew,
+)
+from clufs.dlm.interface import (
+    Request as LockRequest,
 )
 from clufs.errors import (
     Cancelled,
@@ -36,18 +32,17 @@ from clufs.errors import (
     ShuttingDown,
     TimedOut,
 )
-from clufs.fuse import processes
-from clufs.fuse.asks import Ask, Await
+from clufs.fuse.asks import Ask, Await, Parked
 from clufs.fuse.owners import (
     DescriptorOwner,
-    GroupOwner,
     LockOwner,
     MemberOwner,
     Processes,
     ProcessOwner,
 )
+from clufs.fuse.telling import Telling, send_signal
 from clufs.limits import WITHDRAWN_PLACE_S
-from clufs.timeouts import ANCESTOR_LOOK_S, EXIT_SWEEP_S, PENDING_SIGNAL_POLL_S
+from clufs.timeouts import ANCESTOR_LOOK_S, EXIT_SWEEP_S
 from clufs.tree.grammar import Line, parse
 
 if TYPE_CHECKING:
@@ -65,7 +60,7 @@ if TYPE_CHECKING:
 _UNLOCK = LockRequest(Verb.UNLOCK)
 
 
-class LockService:
+class LockService(Telling):
     """Answers what is written to lock files, and ends what dies."""
 
     def __init__(
@@ -77,35 +72,18 @@ class LockService:
         journals: Journals,
         groups: Groups,
     ) -> None:
-        self.node = node
-        self.tree = tree
-        self.record = record
+        super().__init__(node, tree, record, journals)
         self.timers = timers
-        self.journals = journals
-        self.metrics = journals.metrics
         self.groups = groups
         self.processes = Processes(record, self._process_ended)
         self.stopping = False
-        self.parked: dict[Request, Ask | Await] = {}
-        self.unannounced: dict[Request, None] = {}
-        self._member_owners: dict[int, MemberOwner] = {}
-        self._lost: dict[Lock, tuple[int, ProcessOwner, int]] = {}
-        self._pollers: dict[bytes, dict[LockHandle, None]] = {}
+        self.parked = Parked(timers, self._interrupted)
         self._swept_s = monotonic()
-        self._step = node.step
         self._by_pid = self.processes.by_pid
         tree.unlink = self.unlink
         tree.may_create = self.may_create
         groups.process_of = self._process
         groups.changed = self.run
-        self._deeds: dict[type, Callable[[float, object], None]] = {
-            Grant: self._granted,
-            Refuse: self._refused,
-            Notify: self._notify,
-            Released: self._released,
-            BlockEnded: self._block_ended,
-            Cycle: self._cycle,
-        }
 
     # ------------------------------------------------------------ asking
 
@@ -175,7 +153,7 @@ class LockService:
             now, Asked(owner, handle.key, asked, party, ask, parent, place, process)
         )
         if len(effects) == 1 and type(effects[0]) is Grant:
-            self._record(owner)
+            owner.put_on(self.record)
             self.metrics.grants += 1
             return len(data)
         return self._outcome(now, effects, handle, request, data, line, owner, process, ask)
@@ -198,10 +176,10 @@ class LockService:
         for effect in effects:
             kind = type(effect)
             if kind is Grant and effect.sync:  # type: ignore[union-attr]
-                self._record(owner)
+                owner.put_on(self.record)
                 self.metrics.grants += 1
-            elif kind is Queue:
-                waiting = effect.lock  # type: ignore[union-attr]
+            elif type(effect) is Queue:
+                waiting = effect.lock
                 if ask is None:
                     ask = Ask(line, data, owner, process, handle, request, now)
                 waiting.client = ask
@@ -230,7 +208,7 @@ class LockService:
             return len(ask.data)
         request = ask.request
         assert request is not None
-        self.parked[request] = ask
+        self.parked.add(request, ask)
         if ask.owner.kind == "process":
             self.timers.at(now + ANCESTOR_LOOK_S, lambda: self._look_at_ancestors(ask))
         return None
@@ -300,7 +278,7 @@ class LockService:
             ask = lock.client
             waiter = Await(ask, handle, request, data)
             ask.awaits = [*(ask.awaits or ()), waiter]
-            self.parked[request] = waiter
+            self.parked.add(request, waiter)
             return None
         if owner.outcomes is not None and handle.key in owner.outcomes:
             error = owner.outcomes.pop(handle.key)
@@ -309,53 +287,6 @@ class LockService:
         elif lock is None:
             raise NotHeld("nothing was asked for here, so there is nothing to wait for")
         return len(data)
-
-    def _decided(self, ask: Ask, error: ClufsError | None) -> None:
-        """Tell everybody who waits what became of an ask."""
-        ask.stop_timer()
-        request, ask.request = ask.request, None
-        if request is not None:
-            self._answer(request, ask.handle, len(ask.data), error)
-        elif ask.awaits:
-            for waiter in ask.awaits:
-                self._answer(waiter.request, waiter.handle, len(waiter.data), error)
-            ask.awaits = None
-        elif ask.line.is_async:
-            if ask.owner.outcomes is None:
-                ask.owner.outcomes = {}
-            ask.owner.outcomes[ask.handle.key] = error
-        self._wake(ask.handle.key, ask.owner)
-
-    def _answer(
-        self, request: Request, handle: LockHandle, size: int, error: ClufsError | None
-    ) -> None:
-        self.parked.pop(request, None)
-        self.unannounced.pop(request, None)
-        if error is None:
-            request.reply_write(size)
-        else:
-            request.reply_err(-self._refuse(handle, request, error))
-
-    def _refuse(self, handle: LockHandle, request: Request, error: ClufsError) -> int:
-        if not isinstance(error, Interrupted):
-            self.journals.refusals.add(request.uid, request.pid, handle.file.path, error)
-        return -error.errno
-
-    def wants_news(self, handle: LockHandle) -> None:
-        """poll(2) waits on the handle: wake it when something about its lock changes."""
-        self._pollers.setdefault(handle.key, {})[handle] = None
-
-    def _wake(self, key: bytes, owner: object = None) -> None:
-        pollers = self._pollers.get(key)
-        if pollers is not None:
-            for handle in [h for h in pollers if owner is None or h.locker is owner]:
-                handle.wake()
-
-    def forget_poller(self, handle: LockHandle) -> None:
-        """Nobody polls the handle any more."""
-        pollers = self._pollers.get(handle.key)
-        if pollers is not None and pollers.pop(handle, self) is None and not pollers:
-            del self._pollers[handle.key]
 
     # ------------------------------------------------------ ends of waits
 
@@ -374,37 +305,14 @@ class LockService:
     def _timed_out(self, ask: Ask) -> None:
         self._withdraw(ask, TimedOut(f"not granted within {ask.line.timeout_s} s"))
 
-    def interrupted(self, requests: list[Request]) -> None:
-        """Signals reached these blocked callers (FUSE_INTERRUPT, once per request)."""
-        for request in requests:
-            if request in self.parked:
-                if processes.must_interrupt(request.pid):
-                    self._interrupt(request)
-                else:
-                    if not self.unannounced:
-                        self._look_again()
-                    self.unannounced[request] = None
-
-    def _look_again(self) -> None:
-        self.timers.at(monotonic() + PENDING_SIGNAL_POLL_S, self._look_at_unannounced)
-
-    def _look_at_unannounced(self) -> None:
-        """Look for the signals that no FUSE_INTERRUPT will tell of: it comes once per request."""
-        for request in list(self.unannounced):
-            if request in self.unannounced and processes.must_interrupt(request.pid):
-                self._interrupt(request)
-        if self.unannounced:
-            self._look_again()
-
-    def _interrupt(self, request: Request) -> None:
-        waiter = self.parked[request]
+    def _interrupted(self, waiter: Ask | Await) -> None:
         error = Interrupted("a signal ended the wait")
         if isinstance(waiter, Ask):
             self._withdraw(waiter, error)
         else:
             if waiter.ask.awaits:
                 waiter.ask.awaits.remove(waiter)
-            self._answer(request, waiter.handle, 0, error)
+            self._answer(waiter.request, waiter.handle, 0, error)
 
     def _look_at_ancestors(self, ask: Ask) -> None:
         """Say so when somebody waits for what an ancestor holds: usually `/bin/echo` or `| tee`."""
@@ -419,94 +327,6 @@ class LockService:
             )
             sentence.errno = 0
             self.journals.refusals.add(ask.uid, ask.owner.pid, ask.handle.file.path, sentence)
-
-    # ------------------------------------------------------------ effects
-
-    def run(self, event: Event) -> None:
-        """Let an event happen that nobody here asked for, and carry out what follows."""
-        now = monotonic()
-        deeds = self._deeds
-        for effect in self._step(now, event):
-            deed = deeds.get(type(effect))
-            if deed is not None:
-                deed(now, effect)
-
-    def _granted(self, now: float, effect: object) -> None:
-        assert isinstance(effect, Grant)
-        lock = effect.lock
-        ask: Ask = lock.client
-        self._record(ask.owner)
-        self.metrics.granted_after(now - ask.since)
-        self._decided(ask, None)
-
-    def _refused(self, now: float, effect: object) -> None:
-        assert isinstance(effect, Refuse)
-        ask = effect.client
-        self.metrics.refused(effect.error)
-        if isinstance(ask, Ask):
-            self._decided(ask, effect.error)
-
-    def _notify(self, now: float, effect: object) -> None:
-        assert isinstance(effect, Notify)
-        lock = effect.lock
-        ask = lock.client
-        self.metrics.notifications += 1
-        if isinstance(ask, Ask) and ask.line.signal and ask.process is not None:
-            _signal(ask.process, ask.uid, ask.line.signal, effect.hint)
-        self._wake(lock.rsb.name, lock.owner)
-
-    def _released(self, now: float, effect: object) -> None:
-        assert isinstance(effect, Released)
-        lock = effect.lock
-        owner = lock.owner
-        if effect.mode is not None:
-            self.metrics.held_for(now - lock.since)
-        elif isinstance(lock.client, Ask):
-            self._decided(lock.client, Cancelled("the owner of the request has ended"))
-        if not owner.locks:
-            self._unrecord(owner)
-        if self._lost:
-            self._lost.pop(lock, None)
-        if effect.abnormal:
-            self.journals.abnormal_release(lock)
-
-    def _block_ended(self, now: float, effect: object) -> None:
-        assert isinstance(effect, BlockEnded)
-        self.tree.block_ended(effect.name)
-
-    def _cycle(self, now: float, effect: object) -> None:
-        assert isinstance(effect, Cycle)
-        self.journals.deadlock(effect, now)
-
-    # ---------------------------------------------------- owners' records
-
-    def _record(self, owner: LockOwner) -> None:
-        """Before a grant is told: whoever must be killed if this daemon dies is on record."""
-        if isinstance(owner, ProcessOwner):
-            if owner.slot < 0:
-                self.record.set(owner)
-        elif isinstance(owner, DescriptorOwner):
-            if not owner.counted:
-                owner.counted = True
-                self.record.count_descriptors(1)
-        elif isinstance(owner, GroupOwner):
-            for process in owner.members.values():
-                self._record(process)
-
-    def _unrecord(self, owner: object) -> None:
-        if isinstance(owner, ProcessOwner):
-            if owner.slot >= 0 and not any(group.locks for group in owner.groups):
-                self.record.clear(owner)
-        elif isinstance(owner, DescriptorOwner):
-            if owner.counted:
-                owner.counted = False
-                self.record.count_descriptors(-1)
-        elif isinstance(owner, GroupOwner):
-            for process in owner.members.values():
-                if not process.locks:
-                    self._unrecord(process)
-        elif isinstance(owner, MemberOwner):
-            self._member_owners.pop(owner.uid, None)
 
     # ------------------------------------------------------- ends of life
 
@@ -570,13 +390,12 @@ class LockService:
     def stop(self, handles: Iterable[LockHandle]) -> None:
         """The daemon ends: no new locks, waiters get ESHUTDOWN, holders are told (contract 0)."""
         self.stopping = True
-        for waiter in list(self.parked.values()):
-            if isinstance(waiter, Ask):
-                self._withdraw(waiter, ShuttingDown("clufsd is ending"))
-            elif waiter.request in self.parked:
-                self._withdraw(waiter.ask, ShuttingDown("clufsd is ending"))
+        for request, waiter in self.parked.all():
+            if request in self.parked:
+                ask = waiter if isinstance(waiter, Ask) else waiter.ask
+                self._withdraw(ask, ShuttingDown("clufsd is ending"))
         for number, process, uid in list(self._lost.values()):
-            _signal(process, uid, number, 0)
+            send_signal(process, uid, number, 0)
         for handle in handles:
             handle.lost = True
             handle.wake()
@@ -591,15 +410,12 @@ def _old_place(owner: LockOwner, key: bytes, data: bytes, now: float) -> int | N
     return place if old_key == key and old_data == data and now < until else None
 
 
-def _signal(process: ProcessOwner, uid: int, number: int, value: int) -> None:
-    """Signal exactly that process, if it still is of that user."""
-    if process.is_alive and processes.uid_of(process.pid) == uid:
-        processes.send_signal(process.pidfd, signal.Signals(number) if number < 32 else number, value)
-
-
 def held_by_ancestor(lock: Lock) -> LockOwner | None:
     """The ancestor of a waiting process that holds what it waits for."""
+    waiter = lock.owner
+    assert isinstance(waiter, LockOwner)
     for other in lock.rsb.why(lock):
-        if other.granted is not None and other.owner.is_above(lock.owner):
-            return other.owner
+        holder = other.owner
+        if other.granted is not None and isinstance(holder, LockOwner) and holder.is_above(waiter):
+            return holder
     return None

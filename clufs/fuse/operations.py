@@ -26,6 +26,7 @@ import pyfuse3  # isort: skip  (lowlevel comes first)
 
 NUMBER_MASK = 0xFFFFFFFF
 _SERIAL_STEP = 1 << 32
+_SERIAL_MASK = 0x7FFFFFFF00000000
 _FH_MASK = (1 << 56) - 1
 _LASTING_S = 3600.0
 _BLOCK_BYTES = 4096
@@ -55,6 +56,7 @@ class Operations(pyfuse3.Operations):
         self._serial = 0
         self._next_fh = 1
         self._by_node: dict[int, _Handle] = {}
+        self._shared_nodes: set[int] = set()
         self._listings: dict[int, list[tuple[bytes, Item]]] = {}
         self._directories: dict[int, Directory] = {}
 
@@ -83,8 +85,9 @@ class Operations(pyfuse3.Operations):
         attributes = item.attributes(caller)
         node = item.number
         if item.fresh:
-            self._serial += _SERIAL_STEP
-            node |= self._serial & 0x7FFFFFFF00000000
+            node, item.idle_node = item.idle_node, 0
+            if not node:
+                node = self._fresh_node(item)
         if not item.lookups:
             self.items[item.number] = item
         item.lookups += 1
@@ -92,6 +95,17 @@ class Operations(pyfuse3.Operations):
         if item.lasting:
             entry.entry_timeout = entry.attr_timeout = _LASTING_S
         return entry
+
+    def _fresh_node(self, item: Item) -> int:
+        """A node id that no open file has: each open gets a kernel inode, and its lock, for itself.
+
+        A write that waits holds that inode's lock; the holder's `echo UN` must not need it.
+        """
+        while True:
+            self._serial = (self._serial + _SERIAL_STEP) & _SERIAL_MASK
+            node = item.number | self._serial
+            if node not in self._by_node:
+                return node
 
     async def lookup(
         self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext
@@ -116,7 +130,11 @@ class Operations(pyfuse3.Operations):
             if item.lookups <= 0 and item.number != FIRST_NUMBER:
                 item.lookups = 0
                 del items[item.number]
+                item.idle_node = 0
                 item.forgotten()
+                if self._shared_nodes:
+                    gone = item.number
+                    self._shared_nodes = {n for n in self._shared_nodes if n & NUMBER_MASK != gone}
 
     async def getattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         caller = _caller(ctx)
@@ -245,6 +263,8 @@ class Operations(pyfuse3.Operations):
         fh = self._next_fh
         self._next_fh = fh + 1
         self.handles[fh] = handle
+        if node in self._by_node:
+            self._shared_nodes.add(node)
         self._by_node[node] = handle
         if handle.owner is None:
             fh |= NOFLUSH
@@ -303,8 +323,13 @@ class Operations(pyfuse3.Operations):
 
     async def release(self, fh: Any) -> None:
         handle = self.handles.pop(fh & _FH_MASK)
-        if self._by_node.get(handle.node) is handle:
-            del self._by_node[handle.node]
+        node = handle.node
+        if self._by_node.get(node) is handle:
+            del self._by_node[node]
+            if not self._shared_nodes or node not in self._shared_nodes:
+                # The kernel still has this inode: one look-up may have it again, and so
+                # revalidates instead of looking up twice.
+                handle.file.idle_node = node
         handle.release()
 
     async def poll(
@@ -382,12 +407,13 @@ def _type_of(item: Item) -> int:
 
 def _entry_attributes(node: int, attributes: Attributes) -> pyfuse3.EntryAttributes:
     entry = pyfuse3.EntryAttributes()
-    entry.st_ino = node  # type: ignore[assignment]
-    entry.st_mode = attributes.mode  # type: ignore[assignment]
+    entry.st_ino = node
+    entry.st_mode = attributes.mode
     entry.st_nlink = attributes.nlink
     entry.st_uid = attributes.uid
     entry.st_gid = attributes.gid
     entry.st_size = attributes.size
-    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+    if attributes.mtime_ns:
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
     entry.entry_timeout = entry.attr_timeout = 0
     return entry

@@ -47,11 +47,26 @@ class LockOwner(Owner):
         """Whether this owner is a process, and an ancestor of `other`'s."""
         return False
 
+    def put_on(self, record: OwnerRecord) -> None:
+        """Before a grant is told: whoever must be killed if this daemon dies is on record."""
+
+    def take_off(self, record: OwnerRecord) -> None:
+        """The owner holds and awaits nothing more."""
+
 
 class ProcessOwner(LockOwner):
     """A process, from its first request to its exit."""
 
-    __slots__ = ("_command", "_pid", "descriptors", "groups", "is_alive", "pidfd", "slot", "start_time")
+    __slots__ = (
+        "_command",
+        "_pid",
+        "descriptors",
+        "groups",
+        "is_alive",
+        "pidfd",
+        "slot",
+        "start_time",
+    )
     kind = "process"
 
     def __init__(self, pid: int, pidfd: int, stat: processes.Stat) -> None:
@@ -79,6 +94,14 @@ class ProcessOwner(LockOwner):
     def is_above(self, other: ReportedOwner) -> bool:
         below = other.pid
         return below != self._pid and self._pid in processes.ancestors(below)
+
+    def put_on(self, record: OwnerRecord) -> None:
+        if self.slot < 0:
+            record.set(self)
+
+    def take_off(self, record: OwnerRecord) -> None:
+        if self.slot >= 0 and not any(group.locks for group in self.groups):
+            record.clear(self)
 
     def held(self, name: bytes) -> Iterator[Lock]:
         """What the process has on `name`: its own lock first, then those of descriptors it asked by."""
@@ -115,6 +138,16 @@ class DescriptorOwner(LockOwner):
                 self.abnormal = False
             self.asker = process
 
+    def put_on(self, record: OwnerRecord) -> None:
+        if not self.counted:
+            self.counted = True
+            record.count_descriptors(1)
+
+    def take_off(self, record: OwnerRecord) -> None:
+        if self.counted:
+            self.counted = False
+            record.count_descriptors(-1)
+
     @property
     def pid(self) -> int:
         return self.asker.pid if self.asker else 0
@@ -147,6 +180,15 @@ class GroupOwner(LockOwner):
         self.uid = uid
         self.gid = gid
         self.members: dict[int, ProcessOwner] = {}
+
+    def put_on(self, record: OwnerRecord) -> None:
+        for process in self.members.values():
+            process.put_on(record)
+
+    def take_off(self, record: OwnerRecord) -> None:
+        for process in self.members.values():
+            if not process.locks:
+                process.take_off(record)
 
     @property
     def pid(self) -> int:

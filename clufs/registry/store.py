@@ -76,7 +76,9 @@ class RegistryStore:
 
     def put_namespace(self, name: bytes, uid: int, gid: int, mode: int) -> None:
         """Keep a namespace, new or changed."""
-        self._change("INSERT OR REPLACE INTO namespaces VALUES (?, ?, ?, ?)", (name, uid, gid, mode))
+        self._change(
+            "INSERT OR REPLACE INTO namespaces VALUES (?, ?, ?, ?)", (name, uid, gid, mode)
+        )
 
     def drop_namespace(self, name: bytes) -> None:
         """Keep a namespace no longer."""

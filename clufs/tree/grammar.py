@@ -64,7 +64,9 @@ def _parse(data: bytes) -> Line:
         raise InvalidRequest("a NUL byte in the request; binary values are written with valuehex=")
     words, value = _split(text)
     if not words:
-        raise InvalidRequest("an empty request; begin with a mode (NL CR CW PR PW EX), UN or CANCEL")
+        raise InvalidRequest(
+            "an empty request; begin with a mode (NL CR CW PR PW EX), UN or CANCEL"
+        )
     return _Builder(words[0], words[1:], value).line()
 
 

@@ -44,10 +44,11 @@ class Item:
     """Anything with a path. number: its st_ino, stable while the item lives; path: from the mount point.
 
     lookups: how often the kernel holds it. lasting: its name and attributes never change.
-    fresh: each look-up gets a node id of its own, so that each open has an inode lock of its own.
+    fresh: each look-up gets a node id of its own, so that each open has an inode lock of its own;
+    idle_node: one that was opened and closed since, for one look-up to have again.
     """
 
-    __slots__ = ("lookups", "number", "path")
+    __slots__ = ("idle_node", "lookups", "number", "path")
     lasting = False
     fresh = False
 
@@ -55,6 +56,7 @@ class Item:
         self.path = path
         self.number = next(_numbers)
         self.lookups = 0
+        self.idle_node = 0
 
     def attributes(self, caller: Caller) -> Attributes:
         """What stat(2) shows to `caller`."""
@@ -121,6 +123,16 @@ class StaticDirectory(Directory):
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
         yield from self.entries.items()
+
+
+class Root(StaticDirectory):
+    """The root of /clu: nothing about it ever changes."""
+
+    __slots__ = ()
+    lasting = True
+
+    def __init__(self) -> None:
+        super().__init__(b"", 0o755)
 
 
 class Link(Item):

@@ -30,9 +30,9 @@ class Events:
         self.end = 0
         self.listeners: set[Callable[[], None]] = set()
 
-    def add(self, kind: str, **facts: object) -> None:
-        """Append `TIME KIND key=value ...`; values are shown as one word each."""
-        words = [timestamp(self._wall()), kind]
+    def add(self, what: str, /, **facts: object) -> None:
+        """Append `TIME WHAT key=value ...`; values are shown as one word each."""
+        words = [timestamp(self._wall()), what]
         words += [f"{key}={value}".replace(" ", "\\040") for key, value in facts.items()]
         line = " ".join(words).encode() + b"\n"
         self._lines.append(line)

@@ -77,7 +77,9 @@ def report(block: ResourceBlock, member: str, now: float) -> bytes:
         f"VALSEQ={block.valseq}",
     ]
     lines += [lock_line(lock, member, now) for lock in block.granted]
-    lines += [f"{lock_line(lock, member, now)} {why_waiting(lock, member)}" for lock in block.queued()]
+    lines += [
+        f"{lock_line(lock, member, now)} {why_waiting(lock, member)}" for lock in block.queued()
+    ]
     return "\n".join(lines).encode(errors="surrogateescape") + b"\n"
 
 

@@ -14,8 +14,8 @@ from clufs.errors import (
     InvalidRequest,
     NameExists,
     NamespaceInUse,
-    NotPermitted,
     NoSuchName,
+    NotPermitted,
 )
 from clufs.tree.items import Attributes, Caller, Directory, Item
 from clufs.tree.names import SUB, check_depth, check_lock_name, shown
@@ -138,9 +138,7 @@ class LockDirectory(Directory):
 
     def attributes(self, caller: Caller) -> Attributes:
         space = self.namespace
-        return Attributes(
-            stat.S_IFDIR | space.mode, space.uid, space.gid, 0, self.changed_ns, 2
-        )
+        return Attributes(stat.S_IFDIR | space.mode, space.uid, space.gid, 0, self.changed_ns, 2)
 
     @property
     def in_use(self) -> bool:

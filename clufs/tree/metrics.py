@@ -11,7 +11,23 @@ from clufs.errors import ClufsError, Deadlock
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-_BOUNDS_S = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60, 600)
+_BOUNDS_S = (
+    0.00001,
+    0.00003,
+    0.0001,
+    0.0003,
+    0.001,
+    0.003,
+    0.01,
+    0.03,
+    0.1,
+    0.3,
+    1,
+    3,
+    10,
+    60,
+    600,
+)
 
 
 class Histogram:
@@ -72,7 +88,7 @@ class Metrics:
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)  # type: ignore[arg-type]
+        registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -89,14 +105,22 @@ class Metrics:
             ("notifications", "Blocking notifications", self.notifications),
             ("deadlocks", "Deadlocks broken", self.deadlocks),
             ("refusals", "Requests refused or ended without a grant", self.refusals),
-            ("abnormal_releases", "Releases that left a value block invalid", self.abnormal_releases),
+            (
+                "abnormal_releases",
+                "Releases that left a value block invalid",
+                self.abnormal_releases,
+            ),
         ):
             yield CounterMetricFamily(f"clufs_{name}", what, value=count)
         for name, (what, gauge) in self.gauges.items():
             yield GaugeMetricFamily(f"clufs_{name}", what, value=gauge())
         for name, what, histogram in (
             ("request_seconds", "Time to answer or park a request", self._request),
-            ("wait_seconds", "Time from the request to the grant, of those that waited", self._wait),
+            (
+                "wait_seconds",
+                "Time from the request to the grant, of those that waited",
+                self._wait,
+            ),
             ("hold_seconds", "Time from the last grant to the release", self._hold),
         ):
             yield HistogramMetricFamily(

@@ -44,5 +44,7 @@ def mode_made(mode: int) -> int:
 def check_mode(mode: int) -> int:
     """The mode of a chmod. Raises InvalidRequest for any but the three."""
     if mode & 0o7777 not in MODES:
-        raise InvalidRequest("a namespace has mode 0700 (its user), 0770 (its group) or 0777 (public)")
+        raise InvalidRequest(
+            "a namespace has mode 0700 (its user), 0770 (its group) or 0777 (public)"
+        )
     return mode & 0o7777

@@ -105,11 +105,7 @@ def build(root: StaticDirectory, facts: Facts, locks: LockTree) -> None:
     ):
         status.add(Report(b"status/" + name, show))
     status.add(Report(b"status/sequencer", facts.nothing, facts.check_sequencer, 0o222))
-    status.add(
-        MirroredDirectory(
-            locks.root, lambda block: report(block, member, time.monotonic())
-        )
-    )
+    status.add(MirroredDirectory(locks.root, lambda block: report(block, member, time.monotonic())))
     root.add(status)
     members = StaticDirectory(b"members")
     own = StaticDirectory(b"members/" + member.encode())
