@@ -7,10 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from clufs import __version__
-from clufs.config import STATE_DIR, load
+from clufs.config import load, state_dir
 from clufs.errors import ClufsError
 
 # sd-daemon(3): a level in angle brackets when the journal reads standard error.
@@ -39,15 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _state(option: str | None, configured: str) -> Path:
-    if option is not None:
-        return Path(option).absolute()
-    if os.geteuid() != 0 and configured == STATE_DIR:
-        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        return Path(home) / "clufs"
-    return Path(configured)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon in the foreground; its exit status."""
     arguments = _parser().parse_args(argv)
@@ -59,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger().setLevel(config.daemon.log_level.upper())
         from clufs.daemon import Place, serve
 
-        state = _state(arguments.state, config.daemon.state)
+        state = state_dir(arguments.state, config.daemon.state)
         serve(Place(os.path.realpath(arguments.mount_point), state), config)
     except ClufsError as error:
         print(f"clufsd: {error}", file=sys.stderr)

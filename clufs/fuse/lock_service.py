@@ -299,6 +299,7 @@ class LockService(Telling):
                     ask.handle.key, ask.data, lock.place, now + WITHDRAWN_PLACE_S
                 )  # fmt: skip
             self.metrics.refused(error)
+            lock.client = None
             self.run(Withdrew(lock))
         self._decided(ask, error)
 

@@ -17,6 +17,15 @@ def timestamp(wall_s: float) -> str:
     return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
+# Where two names share a number, the one that people know.
+_KNOWN_BY = {errno.EDEADLK: "EDEADLK", errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EAGAIN: "EAGAIN"}
+
+
+def _errno_name(number: int) -> str:
+    """EDEADLK and the like; `-` for a remark that refused nothing."""
+    return _KNOWN_BY.get(number) or errno.errorcode.get(number, "-")
+
+
 class Events:
     """The last events, one line each, as a stream whose offsets only grow.
 
@@ -66,7 +75,7 @@ class Refusals:
     def add(self, uid: int, pid: int, path: bytes, error: ClufsError) -> None:
         """Keep one refusal of the user `uid`."""
         now = self._wall()
-        name = errno.errorcode.get(error.errno, str(error.errno))
+        name = _errno_name(error.errno)
         why = str(error).replace("\n", " ")
         line = f"{timestamp(now)} {pid} {shown(path)} {name} {why}\n".encode()
         kept = self._by_user.setdefault(uid, deque(maxlen=ERRORS_KEPT_PER_USER))
