@@ -1,11 +1,14 @@
 /*
  * What pyfuse3 leaves out of libfuse: who writes, interrupts, parked answers, flock and fcntl.
  *
- * Loaded with RTLD_GLOBAL before pyfuse3, so that pyfuse3's calls of the libfuse functions
- * defined here reach this file; it calls the real ones. Everything runs in the thread of the
+ * Loaded before pyfuse3, it makes its names global, so that pyfuse3's calls of the libfuse
+ * functions defined here reach this file; it calls the real ones. Everything runs in the thread of the
  * session loop with the GIL held: pyfuse3 never gives the GIL up around these calls.
  */
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* dladdr */
+#endif
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
@@ -661,6 +664,20 @@ static int find_real(void)
 	return 0;
 }
 
+/*
+ * Python loads extensions for themselves alone; the functions above must be found by everybody
+ * that is loaded after this, before libfuse's.
+ */
+static int go_global(void)
+{
+	Dl_info here;
+
+	if (dladdr(&module, &here) && dlopen(here.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL))
+		return 0;
+	PyErr_SetString(PyExc_ImportError, "the extension's names cannot be made global");
+	return -1;
+}
+
 static int add_constants(PyObject *self)
 {
 	return PyModule_AddObjectRef(self, "Request", (PyObject *)&RequestType) ||
@@ -676,7 +693,7 @@ static int add_constants(PyObject *self)
 
 EXPORT PyObject *PyInit__lowlevel(void)
 {
-	if (find_real() < 0 || PyType_Ready(&RequestType) < 0)
+	if (go_global() < 0 || find_real() < 0 || PyType_Ready(&RequestType) < 0)
 		return NULL;
 	PyObject *self = PyModule_Create(&module);
 	if (self && add_constants(self))

@@ -28,46 +28,34 @@ Import this before pyfuse3. Importing raises MissingPart where the extension can
   pyfuse3.init. `turn()` is for the request loop.
 """
 
-import os
 import sys
 
 from clufs.errors import MissingPart
 
+if "pyfuse3" in sys.modules and "clufs.fuse._lowlevel" not in sys.modules:
+    raise MissingPart("pyfuse3 was imported before clufs.fuse.lowlevel: import it later")
 
-def _load() -> None:
-    """Loads the extension where the dynamic linker finds its names before libfuse's."""
-    if "pyfuse3" in sys.modules:
-        raise MissingPart("pyfuse3 was imported before clufs.fuse.lowlevel: import it later")
-    flags = sys.getdlopenflags()
-    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_GLOBAL)
-    try:
-        import clufs.fuse._lowlevel  # noqa: F401
-    except ImportError as error:
-        raise MissingPart(
-            f"clufs's C part does not load ({error}): install libfuse3-3 and clufs again"
-        ) from error
-    finally:
-        sys.setdlopenflags(flags)
-
-
-_load()
-
-from clufs.fuse._lowlevel import (  # noqa: E402
-    DRAINED,
-    FLOCK,
-    GETLK,
-    GO_ON,
-    NOFLUSH,
-    PARALLEL,
-    REST,
-    SETLK,
-    Request,
-    caller,
-    current_fh,
-    handlers,
-    installed,
-    turn,
-)
+try:
+    from clufs.fuse._lowlevel import (
+        DRAINED,
+        FLOCK,
+        GETLK,
+        GO_ON,
+        NOFLUSH,
+        PARALLEL,
+        REST,
+        SETLK,
+        Request,
+        caller,
+        current_fh,
+        handlers,
+        installed,
+        turn,
+    )
+except ImportError as error:
+    raise MissingPart(
+        f"clufs's C part does not load ({error}): install libfuse3-3 and clufs again"
+    ) from error
 
 __all__ = [
     "DRAINED",

@@ -1,0 +1,124 @@
+"""The request loop: it lets others run, and it ends when the mount does."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import trio
+
+from clufs.fuse import lowlevel
+from clufs.fuse.lowlevel import Request
+from tests.fuse.mounted import WRITE, Client, Files, mounted, run, until
+
+import pyfuse3  # isort: skip  (lowlevel comes first)
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
+
+FLOOD = """
+fd = os.open(sys.argv[1], os.O_WRONLY)
+while True:
+    os.write(fd, b"x")
+"""
+
+
+async def test_umount_ends_the_loop(tmp_path: Path) -> None:
+    async with mounted(Files(), tmp_path) as ended:
+        assert lowlevel.installed()
+        await run(WRITE, tmp_path / "a")
+        await trio.run_process(["umount", str(tmp_path)])
+        await ended.wait()
+    assert not lowlevel.installed()
+
+
+async def test_umount_ends_the_loop_after_waiters_were_killed(tmp_path: Path) -> None:
+    parked: list[Request] = []
+
+    def write(request: Request, fh: int, data: bytes) -> None:
+        parked.append(request)
+
+    async with mounted(Files(), tmp_path, write) as ended:
+        clients = [Client(WRITE, tmp_path / "a") for _ in range(20)]
+        await until(lambda: len(parked) == 20)
+        for client in clients:
+            client.signal(signal.SIGKILL)
+        for client in clients:
+            await client.result()
+        await trio.run_process(["umount", str(tmp_path)])
+        await ended.wait()
+
+
+async def test_an_aborted_connection_ends_the_loop(tmp_path: Path) -> None:
+    """By the control file system's `abort`; only such a mount stays when it is closed."""
+    control, directory = tmp_path / "control", tmp_path / "files"
+    control.mkdir()
+    directory.mkdir()
+    await trio.run_process(["mount", "-t", "fusectl", "fusectl", str(control)])
+    try:
+        async with mounted(Files(), directory) as ended:
+            _, minor = await run("print(os.minor(os.stat(sys.argv[1]).st_dev))", directory)
+            (control / minor.strip() / "abort").write_text("1")
+            await ended.wait()
+    finally:
+        await trio.run_process(["umount", str(directory), str(control)])
+
+
+async def test_terminate_ends_the_loop(tmp_path: Path) -> None:
+    async with mounted(Files(), tmp_path) as ended:
+        await run(WRITE, tmp_path / "a")
+        await trio.sleep(0.05)
+        pyfuse3.terminate()
+        await ended.wait()
+
+
+async def test_a_flood_of_requests_starves_no_other_task(tmp_path: Path) -> None:
+    def write(request: Request, fh: int, data: bytes) -> int:
+        return len(data)
+
+    async with (
+        mounted(Files(), tmp_path, write),
+        Client(FLOOD, tmp_path / "a"),
+        Client(FLOOD, tmp_path / "b"),
+    ):
+        await trio.sleep(0.3)
+        began = trio.current_time()
+        for _ in range(50):
+            await trio.sleep(0.001)
+        assert trio.current_time() - began < 1
+
+
+async def test_interrupts_are_handed_over_where_answers_are_allowed(tmp_path: Path) -> None:
+    """The callback answers at once, which libfuse's own callback could not."""
+    parked: list[Request] = []
+    answers: list[bool] = []
+
+    def write(request: Request, fh: int, data: bytes) -> None:
+        parked.append(request)
+
+    def on_interrupted(requests: list[Request]) -> None:
+        answers.extend(request.reply_write(0) for request in requests)
+
+    async with (
+        mounted(Files(), tmp_path, write, on_interrupted=on_interrupted),
+        Client(WRITE, tmp_path / "a") as client,
+    ):
+        await until(lambda: parked)
+        client.signal(signal.SIGTERM)
+        assert (await client.result())[0] == -signal.SIGTERM
+    assert answers == [True]
+    assert all(request.interrupted for request in parked)
+
+
+async def test_an_interrupt_after_the_answer_is_harmless(tmp_path: Path) -> None:
+    interrupted: list[Request] = []
+
+    def write(request: Request, fh: int, data: bytes) -> int:
+        return len(data)
+
+    async with mounted(Files(), tmp_path, write, on_interrupted=interrupted.extend):
+        for _ in range(20):
+            async with Client(FLOOD, tmp_path / "a") as client:
+                await trio.sleep(0.05)
+                client.signal(signal.SIGTERM)
+                assert (await client.result())[0] == -signal.SIGTERM
+    assert interrupted == []
