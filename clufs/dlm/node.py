@@ -388,9 +388,7 @@ class Node:
         self._settle(now, block, effects)
         return effects
 
-    def _unlock_last(
-        self, lock: Lock, block: ResourceBlock, request: Request
-    ) -> Sequence[Effect]:
+    def _unlock_last(self, lock: Lock, block: ResourceBlock, request: Request) -> Sequence[Effect]:
         """Nobody else is here: the block ends with the lock, and with it its value."""
         mode = lock.granted
         name = block.name

@@ -35,11 +35,11 @@ class ResourceBlock(Chain):
     The block itself is the chain of its granted locks (those not converting), so that one with
     a single lock carries no other object.
 
- converting, waiting: requests in their order.
+    converting, waiting: requests in their order.
     counts: how many locks, converting ones included, are granted in each mode (see UNIT).
+    wants: the same for the modes that queued requests ask for.
     value, valid, valseq: the value block; valseq grows whenever it is written or invalidated.
     value_at: when a value was last written, or None.
-    wants: the same for the modes that queued requests ask for.
     listening: a granted lock may be waiting for its blocking notification.
     """
 

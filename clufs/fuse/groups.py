@@ -27,12 +27,13 @@ def _unset_process(pid: int) -> ProcessOwner:
 class Groups(Directory):
     """/clu/groups: every user may make groups; a group belongs to its maker (sticky, as /tmp is)."""
 
-    __slots__ = ("by_name", "changed", "process_of")
+    __slots__ = ("by_name", "changed", "joined", "process_of")
 
     def __init__(self) -> None:
         super().__init__(b"groups")
         self.by_name: dict[bytes, GroupDirectory] = {}
         self.process_of: Callable[[int], ProcessOwner] = _unset_process
+        self.joined: Callable[[ProcessOwner], None] = lambda process: None
         self.changed: Callable[[Event], None] = lambda event: None
 
     def attributes(self, caller: Caller) -> Attributes:
@@ -72,6 +73,8 @@ class Groups(Directory):
         """`process` is in the group from now on."""
         group.members[process.pid] = process
         process.groups.add(group)
+        if group.locks:
+            self.joined(process)
         self._told(group)
 
     def leave(self, group: GroupOwner, process: ProcessOwner) -> None:

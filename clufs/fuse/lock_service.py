@@ -83,6 +83,7 @@ class LockService(Telling):
         tree.unlink = self.unlink
         tree.may_create = self.may_create
         groups.process_of = self._process
+        groups.joined = lambda process: process.put_on(record)
         groups.changed = self.run
 
     # ------------------------------------------------------------ asking

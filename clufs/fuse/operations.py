@@ -8,7 +8,7 @@ import stat as stat_bits
 from collections.abc import Sequence
 from typing import Any
 
-from clufs.errors import ClufsError, InvalidRequest, NotPermitted
+from clufs.errors import ClufsError, InvalidRequest, NameExists, NotPermitted
 from clufs.fuse import lowlevel
 from clufs.fuse.handles import EventsHandle, FileHandle
 from clufs.fuse.lock_handle import LockHandle
@@ -293,6 +293,8 @@ class Operations(pyfuse3.Operations):
         directory = self._directory(parent_inode)
         caller = _caller(ctx)
         try:
+            if flags & os.O_EXCL and directory.find(name) is not None:
+                raise NameExists(f"'{shown(name)}' is there already")
             item = directory.create(name, caller)
         except ClufsError as error:
             raise self._fail(caller, directory.path + b"/" + name, error) from None

@@ -238,7 +238,7 @@ class _Builder:
             nodeadlock="nodeadlock" in self.seen,
             value=self.value,
             hint=self.hint,
-            notify=bool(self.signal),
+            notify=verb is Verb.LOCK,
         )
 
 
