@@ -222,12 +222,12 @@ class Node:
         may stand in the way of others."""
         effects: Effects = [Grant(lock, True)]
         assert lock.granted is not None
-        if INCOMPATIBLE_MASK[lock.granted] & ~INCOMPATIBLE_MASK[held]:
-            self._notify_holder(lock, effects)
-            self._break_deadlocks(now, lock.party, effects)
-        else:
+        before, after = INCOMPATIBLE_MASK[held], INCOMPATIBLE_MASK[lock.granted]
+        if before & ~after:
             self._sweep(now, lock.rsb, effects)
-            self._notify_holder(lock, effects)
+        self._notify_holder(lock, effects)
+        if after & ~before:
+            self._break_deadlocks(now, lock.party, effects)
         return effects
 
     # ------------------------------------------------------------- the queue
@@ -254,8 +254,9 @@ class Node:
         effects: Effects = [Queue(lock)]
         if block.listening:
             self._notify_holders(lock, effects)
-        if cycle is not None or lock.after is not None:
+        if cycle is not None:
             self._break_deadlocks(now, lock, effects)
+        if not self.parties.plain:  # those behind it wait for its party, which may wait elsewhere
             self._break_deadlocks(now, lock.party, effects)
         return effects
 

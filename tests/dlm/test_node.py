@@ -147,6 +147,15 @@ def test_nothing_is_released_where_nothing_is_held(line: str) -> None:
     assert story.refusal() == "NotHeld"
 
 
+def test_a_conversion_between_modes_of_equal_level_makes_way_too() -> None:
+    story = Story()
+    story.says("a", "PR")
+    story.says("b", "CW")
+    story.says("a", "CW")
+    assert story.granted() == ["a", "b"]
+    assert story.queues() == "a:CW b:CW |  |"
+
+
 def test_cancel_of_a_conversion_puts_back_what_was_granted() -> None:
     story = Story()
     story.says("a", "PR")
