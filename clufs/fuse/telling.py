@@ -103,7 +103,7 @@ class Telling:
 
     def _cycle(self, now: float, effect: object) -> None:
         assert isinstance(effect, Cycle)
-        self.journals.deadlock(effect, now)
+        self.journals.deadlock(effect)
 
     def _decided(self, ask: Ask, error: ClufsError | None) -> None:
         """Tell everybody who waits what became of an ask."""

@@ -13,6 +13,7 @@ from clufs.tree.names import shown, shown_word
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
+    from clufs.dlm.modes import Mode
     from clufs.dlm.rsb import ResourceBlock
 
 
@@ -37,11 +38,22 @@ def _owner(lock: Lock) -> ReportedOwner:
 
 def lock_line(lock: Lock, member: str, now: float) -> str:
     """One lock: queue, granted mode, wanted mode, member, pid, command, age in seconds."""
-    granted = "-" if lock.granted is None else lock.granted.name
-    wanted = "-" if lock.wanted is None else lock.wanted.name
+    return f"{_state(lock.granted, lock.wanted)} {_who(lock, member)} {now - lock.since:.3f}"
+
+
+def cycle_line(lock: Lock, modes: tuple[Mode | None, Mode | None], member: str) -> str:
+    """One lock of a deadlock as it was found: file, queue, modes, member, pid, command."""
+    return f"locks/{shown_word(lock.rsb.name)} {_state(*modes)} {_who(lock, member)}"
+
+
+def _state(granted: Mode | None, wanted: Mode | None) -> str:
+    queue = "GRANTED" if wanted is None else "WAITING" if granted is None else "CONVERTING"
+    return " ".join((queue, *("-" if mode is None else mode.name for mode in (granted, wanted))))
+
+
+def _who(lock: Lock, member: str) -> str:
     owner = _owner(lock)
-    command = shown_word(owner.command.encode())
-    return f"{lock.queue} {granted} {wanted} {member} {owner.pid} {command} {now - lock.since:.3f}"
+    return f"{member} {owner.pid} {shown_word(owner.command.encode())}"
 
 
 def why_waiting(lock: Lock, member: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clufs.tree.journals import Deadlocks, Events, Refusals
-from clufs.tree.lock_reports import lock_line
+from clufs.tree.lock_reports import cycle_line
 from clufs.tree.metrics import Metrics
 from clufs.tree.names import shown
 
@@ -49,19 +49,18 @@ class Journals:
             pid=getattr(owner, "pid", 0),
         )
 
-    def deadlock(self, cycle: Cycle, now: float) -> None:
+    def deadlock(self, cycle: Cycle) -> None:
         """A deadlock was broken."""
-        lines = []
-        for lock in cycle.locks:
-            victim = " VICTIM" if lock is cycle.victim else ""
-            file = "locks/" + shown(lock.rsb.name).replace(" ", "\\040")
-            lines.append(f"{file} {lock_line(lock, self.member.name, now)}{victim}")
+        name = self.member.name
+        lines = [
+            cycle_line(lock, modes, name) + (" VICTIM" if lock is cycle.victim else "")
+            for lock, modes in zip(cycle.locks, cycle.modes, strict=True)
+        ]
         self.deadlocks.add(cycle.kind, lines)
-        victim_owner = cycle.victim.owner
         self.events.add(
             "deadlock",
             kind=cycle.kind,
             locks=len(cycle.locks),
             victim="locks/" + shown(cycle.victim.rsb.name),
-            pid=getattr(victim_owner, "pid", 0),
+            pid=getattr(cycle.victim.owner, "pid", 0),
         )
