@@ -2,8 +2,8 @@
  * What pyfuse3 leaves out of libfuse: who writes, interrupts, parked answers, flock and fcntl.
  *
  * Loaded before pyfuse3, it makes its names global, so that pyfuse3's calls of the libfuse
- * functions defined here reach this file; it calls the real ones. Everything runs in the thread of the
- * session loop with the GIL held: pyfuse3 never gives the GIL up around these calls.
+ * functions defined here reach this file; it calls the real ones. Everything runs in the thread
+ * of the session loop with the GIL held: pyfuse3 never gives the GIL up around these calls.
  */
 
 #ifndef _GNU_SOURCE
@@ -19,7 +19,6 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/file.h>
@@ -40,22 +39,20 @@ enum kind { KIND_WRITE, KIND_LOCK, KIND_GETLK };
 enum lock_op { OP_FLOCK, OP_SETLK, OP_GETLK };
 enum turn { TURN_GO_ON, TURN_DRAINED, TURN_REST };
 
-/* libfuse's own functions behind the ones this file takes over. */
-static struct {
-	struct fuse_session *(*session_new)(struct fuse_args *, const struct fuse_lowlevel_ops *,
-					    size_t, void *);
-	int (*session_mount)(struct fuse_session *, const char *);
-	void (*session_destroy)(struct fuse_session *);
-	int (*receive_buf)(struct fuse_session *, struct fuse_buf *);
-	void (*process_buf)(struct fuse_session *, const struct fuse_buf *);
-	int (*reply_entry)(fuse_req_t, const struct fuse_entry_param *);
-	int (*reply_create)(fuse_req_t, const struct fuse_entry_param *,
-			    const struct fuse_file_info *);
-	int (*reply_attr)(fuse_req_t, const struct stat *, double);
-	int (*reply_open)(fuse_req_t, const struct fuse_file_info *);
-	size_t (*add_direntry_plus)(fuse_req_t, char *, size_t, const char *,
-				    const struct fuse_entry_param *, off_t);
-} real;
+/* libfuse's own functions behind the ones this file takes over, as real_fuse_session_new etc. */
+#define TAKEN_OVER(X) \
+	X(fuse_session_new) \
+	X(fuse_session_mount) \
+	X(fuse_session_destroy) \
+	X(fuse_session_receive_buf) \
+	X(fuse_session_process_buf) \
+	X(fuse_reply_entry) \
+	X(fuse_reply_create) \
+	X(fuse_reply_attr) \
+	X(fuse_reply_open) \
+	X(fuse_add_direntry_plus)
+#define DECLARE_REAL(name) static __typeof__(name) *real_##name;
+TAKEN_OVER(DECLARE_REAL)
 
 /* The operations pyfuse3 gave; a write goes there while no write handler is registered. */
 static struct fuse_lowlevel_ops pyfuse3_ops;
@@ -68,7 +65,7 @@ static PyObject *write_handler, *lock_handler, *interrupted_list;
 
 /* The request being dispatched, copied out of the kernel's message. */
 static struct {
-	uint32_t opcode, pid, uid, gid, umask;
+	uint32_t pid, uid, gid, umask;
 	uint64_t fh;
 	bool has_fh;
 } current;
@@ -363,7 +360,7 @@ EXPORT struct fuse_session *fuse_session_new(struct fuse_args *args,
 	memcpy(&ops, given, size < sizeof(ops) ? size : sizeof(ops));
 	pyfuse3_ops = ops;
 	ops.write = op_write;
-	ops.write_buf = NULL; /* without it libfuse receives by read(2), not by splice(2) and a pipe */
+	ops.write_buf = NULL; /* without it libfuse receives by read(2), not through a pipe */
 	ops.flock = op_flock;
 	ops.setlk = op_setlk;
 	ops.getlk = op_getlk;
@@ -372,12 +369,12 @@ EXPORT struct fuse_session *fuse_session_new(struct fuse_args *args,
 	turn = TURN_GO_ON;
 	streak = 0;
 	session_made = true;
-	return real.session_new(args, &ops, sizeof(ops), userdata);
+	return real_fuse_session_new(args, &ops, sizeof(ops), userdata);
 }
 
 EXPORT int fuse_session_mount(struct fuse_session *session, const char *mountpoint)
 {
-	int res = real.session_mount(session, mountpoint);
+	int res = real_fuse_session_mount(session, mountpoint);
 
 	if (res == 0) {
 		int fd = fuse_session_fd(session);
@@ -390,7 +387,7 @@ EXPORT void fuse_session_destroy(struct fuse_session *session)
 {
 	epoch++;
 	session_made = false;
-	real.session_destroy(session);
+	real_fuse_session_destroy(session);
 }
 
 static bool is_ours(const struct fuse_buf *buf)
@@ -412,7 +409,7 @@ static bool is_ours(const struct fuse_buf *buf)
 EXPORT int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buf)
 {
 	while (streak++ < STREAK) {
-		int res = real.receive_buf(session, buf);
+		int res = real_fuse_session_receive_buf(session, buf);
 
 		turn = res == -EAGAIN ? TURN_DRAINED : TURN_GO_ON;
 		if (res == -EAGAIN)
@@ -423,7 +420,7 @@ EXPORT int fuse_session_receive_buf(struct fuse_session *session, struct fuse_bu
 		}
 		if (res <= 0 || !is_ours(buf))
 			return res;
-		real.process_buf(session, buf);
+		real_fuse_session_process_buf(session, buf);
 		if (interrupted_list && PyList_GET_SIZE(interrupted_list))
 			return -EINTR;
 	}
@@ -486,7 +483,7 @@ EXPORT void fuse_session_process_buf(struct fuse_session *session, const struct 
 	current.uid = in->uid;
 	current.gid = in->gid;
 	note_argument(in->opcode, in + 1);
-	real.process_buf(session, buf);
+	real_fuse_session_process_buf(session, buf);
 }
 
 /* ---- libfuse's functions as pyfuse3 calls them: the answers ---- */
@@ -503,7 +500,7 @@ EXPORT int fuse_reply_entry(fuse_req_t req, const struct fuse_entry_param *given
 {
 	struct fuse_entry_param entry = shown(given);
 
-	return real.reply_entry(req, &entry);
+	return real_fuse_reply_entry(req, &entry);
 }
 
 EXPORT int fuse_reply_attr(fuse_req_t req, const struct stat *given, double timeout)
@@ -511,7 +508,7 @@ EXPORT int fuse_reply_attr(fuse_req_t req, const struct stat *given, double time
 	struct stat attr = *given;
 
 	attr.st_ino &= NUMBER_MASK;
-	return real.reply_attr(req, &attr, timeout);
+	return real_fuse_reply_attr(req, &attr, timeout);
 }
 
 /* A plain entry: readdir makes no inode in the kernel, which would cost a FORGET later. */
@@ -542,7 +539,7 @@ EXPORT int fuse_reply_open(fuse_req_t req, const struct fuse_file_info *given)
 
 	fi.noflush = (fi.fh & FH_NOFLUSH) != 0;
 	if (!(fi.fh & FH_PARALLEL))
-		return real.reply_open(req, &fi);
+		return real_fuse_reply_open(req, &fi);
 	struct fuse_open_out out = parallel_open(&fi);
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
@@ -554,7 +551,7 @@ static int create_parallel(fuse_req_t req, const struct fuse_entry_param *entry,
 	char answer[sizeof(struct fuse_direntplus) + sizeof(struct fuse_open_out)];
 	struct fuse_open_out out = parallel_open(fi);
 
-	real.add_direntry_plus(req, answer, sizeof(answer), "", entry, 0);
+	real_fuse_add_direntry_plus(req, answer, sizeof(answer), "", entry, 0);
 	memcpy(answer + sizeof(struct fuse_entry_out), &out, sizeof(out));
 	return fuse_reply_buf(req, answer, sizeof(struct fuse_entry_out) + sizeof(out));
 }
@@ -568,7 +565,7 @@ EXPORT int fuse_reply_create(fuse_req_t req, const struct fuse_entry_param *give
 	fi.noflush = (fi.fh & FH_NOFLUSH) != 0;
 	if (fi.fh & FH_PARALLEL)
 		return create_parallel(req, &entry, &fi);
-	return real.reply_create(req, &entry, &fi);
+	return real_fuse_reply_create(req, &entry, &fi);
 }
 
 /* ---- the Python module ---- */
@@ -623,7 +620,8 @@ static PyObject *module_turn(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args
 
 static PyMethodDef module_methods[] = {
 	{"installed", module_installed, METH_NOARGS, NULL},
-	{"handlers", (PyCFunction)(void (*)(void))module_handlers, METH_VARARGS | METH_KEYWORDS, NULL},
+	{"handlers", (PyCFunction)(void (*)(void))module_handlers,
+	 METH_VARARGS | METH_KEYWORDS, NULL},
 	{"caller", module_caller, METH_NOARGS, NULL},
 	{"current_fh", module_current_fh, METH_NOARGS, NULL},
 	{"turn", module_turn, METH_NOARGS, NULL},
@@ -637,20 +635,11 @@ static struct PyModuleDef module = {
 	.m_methods = module_methods,
 };
 
+#define FIND_REAL(name) {#name, &real_##name},
+
 static int find_real(void)
 {
-	static const struct { const char *name; void *slot; } wanted[] = {
-		{"fuse_session_new", &real.session_new},
-		{"fuse_session_mount", &real.session_mount},
-		{"fuse_session_destroy", &real.session_destroy},
-		{"fuse_session_receive_buf", &real.receive_buf},
-		{"fuse_session_process_buf", &real.process_buf},
-		{"fuse_reply_entry", &real.reply_entry},
-		{"fuse_reply_create", &real.reply_create},
-		{"fuse_reply_attr", &real.reply_attr},
-		{"fuse_reply_open", &real.reply_open},
-		{"fuse_add_direntry_plus", &real.add_direntry_plus},
-	};
+	static const struct { const char *name; void *slot; } wanted[] = {TAKEN_OVER(FIND_REAL)};
 	void *libfuse = dlopen("libfuse3.so.3", RTLD_LAZY);
 
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) {

@@ -23,7 +23,9 @@ Import this before pyfuse3. Importing raises MissingPart where the extension can
 - Entry and attribute answers show st_ino & 0xffffffff to the user while the kernel goes by the
   whole: a node id is serial << 32 | number. readdir answers carry no attributes.
 - A file handle answered to open or create with the bit NOFLUSH set gets no flush on close;
-  with PARALLEL, direct writes to one inode run side by side. The handle keeps the bits.
+  with PARALLEL, direct writes to one inode run side by side as long as they stay below its
+  st_size. The handle keeps the bits. Where fcntl locks are given, closing unlocks by its flush.
+- A write longer than about 1 MB arrives in pieces.
 - `installed()` is whether the present pyfuse3 session goes through the extension: check it after
   pyfuse3.init. `turn()` is for the request loop.
 """
