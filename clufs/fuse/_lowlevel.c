@@ -390,44 +390,6 @@ EXPORT void fuse_session_destroy(struct fuse_session *session)
 	real_fuse_session_destroy(session);
 }
 
-static bool is_ours(const struct fuse_buf *buf)
-{
-	switch (((const struct fuse_in_header *)buf->mem)->opcode) {
-	case FUSE_WRITE:
-		return write_handler != NULL;
-	case FUSE_INTERRUPT:
-	case FUSE_SETLK:
-	case FUSE_SETLKW:
-	case FUSE_GETLK:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* Receives until something comes that pyfuse3 must see; -EINTR makes it ask `turn` again. */
-EXPORT int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buf)
-{
-	while (streak++ < STREAK) {
-		int res = real_fuse_session_receive_buf(session, buf);
-
-		turn = res == -EAGAIN ? TURN_DRAINED : TURN_GO_ON;
-		if (res == -EAGAIN)
-			return -EINTR;
-		if (res == -ECONNABORTED) { /* aborted while a request was on its way to us */
-			fuse_session_exit(session);
-			return 0;
-		}
-		if (res <= 0 || !is_ours(buf))
-			return res;
-		real_fuse_session_process_buf(session, buf);
-		if (interrupted_list && PyList_GET_SIZE(interrupted_list))
-			return -EINTR;
-	}
-	turn = TURN_REST;
-	return -EINTR;
-}
-
 static void note_fh(uint64_t fh)
 {
 	current.fh = fh;
@@ -460,6 +422,9 @@ static void note_argument(uint32_t opcode, const void *arg)
 	case FUSE_RELEASEDIR:
 	case FUSE_FSYNCDIR:
 	case FUSE_POLL:
+	case FUSE_SETLK:
+	case FUSE_SETLKW:
+	case FUSE_GETLK:
 		note_fh(*(const uint64_t *)arg);
 		break;
 	case FUSE_MKNOD:
@@ -484,6 +449,44 @@ EXPORT void fuse_session_process_buf(struct fuse_session *session, const struct 
 	current.gid = in->gid;
 	note_argument(in->opcode, in + 1);
 	real_fuse_session_process_buf(session, buf);
+}
+
+static bool is_ours(const struct fuse_buf *buf)
+{
+	switch (((const struct fuse_in_header *)buf->mem)->opcode) {
+	case FUSE_WRITE:
+		return write_handler != NULL;
+	case FUSE_INTERRUPT:
+	case FUSE_SETLK:
+	case FUSE_SETLKW:
+	case FUSE_GETLK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Receives until something comes that pyfuse3 must see; -EINTR makes it ask `turn` again. */
+EXPORT int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buf)
+{
+	while (streak++ < STREAK) {
+		int res = real_fuse_session_receive_buf(session, buf);
+
+		turn = res == -EAGAIN ? TURN_DRAINED : TURN_GO_ON;
+		if (res == -EAGAIN)
+			return -EINTR;
+		if (res == -ECONNABORTED) { /* aborted while a request was on its way to us */
+			fuse_session_exit(session);
+			return 0;
+		}
+		if (res <= 0 || !is_ours(buf))
+			return res;
+		fuse_session_process_buf(session, buf);
+		if (interrupted_list && PyList_GET_SIZE(interrupted_list))
+			return -EINTR;
+	}
+	turn = TURN_REST;
+	return -EINTR;
 }
 
 /* ---- libfuse's functions as pyfuse3 calls them: the answers ---- */

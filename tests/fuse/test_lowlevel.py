@@ -299,6 +299,20 @@ os.open(sys.argv[1] + "-new", os.O_CREAT | os.O_WRONLY)
     assert files.asked("create") == [(client.pid, NOBODY, NOBODY, 0o27)]
 
 
+async def test_the_registered_handlers_know_their_caller_too(tmp_path: Path) -> None:
+    seen: list[object] = []
+
+    def answer(request: Request, *asked: object) -> int:
+        seen.append((lowlevel.caller()[0], lowlevel.current_fh()))
+        return 0
+
+    async with mounted(Files(), tmp_path, answer, answer):
+        writer, locker = Client(WRITE, tmp_path / "a"), Client(FLOCK, tmp_path / "b", 1)
+        await writer.result()
+        await locker.result()
+    assert {(writer.pid, 2), (locker.pid, 3)} <= set(seen)
+
+
 async def test_st_ino_is_stable_while_node_ids_are_not(tmp_path: Path) -> None:
     files = Files()
     code = """
