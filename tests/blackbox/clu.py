@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,6 +81,11 @@ class Clu:
         """What /clu/status/errors says to this user."""
         return (self.root / "status" / "errors").read_text()
 
+    def why(self, name: str) -> str:
+        """The last refusal or remark on a name in status/errors: errno name and sentence."""
+        lines = [line for line in self.errors().splitlines() if line.split(" ")[2].endswith(name)]
+        return lines[-1].split(" ", 3)[3] if lines else ""
+
     def until_queued(self, name: str, count: int = 1, queue: str = "WAITING") -> None:
         """Wait until so many requests stand in a queue."""
         until(lambda: len(self.queue(name, queue)) >= count, f"{count} {queue} on {name}")
@@ -120,7 +126,7 @@ class Shell:
 
     def ask(self, line: str) -> tuple[int, str]:
         """Run a line; its exit status and what it printed."""
-        self.tell(f"{line}\necho \"<$?>\"")
+        self.tell(f'{line}\necho "<$?>"')
         return self.hear()
 
     def hear(self) -> tuple[int, str]:
@@ -136,7 +142,7 @@ class Shell:
 
     def begin(self, line: str) -> None:
         """Start a line that may wait; `hear` gets its end."""
-        self.tell(f"{line}\necho \"<$?>\"")
+        self.tell(f'{line}\necho "<$?>"')
 
     def close(self) -> None:
         """End the shell with all it holds."""
@@ -145,10 +151,8 @@ class Shell:
         self.process.wait()
         for end in (self.process.stdin, self.process.stdout):
             if end is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     end.close()
-                except BrokenPipeError:
-                    pass
 
 
 def running(directory: Path, *options: str) -> Iterator[Clu]:

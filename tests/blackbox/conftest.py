@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.blackbox.clu import Clu, Shell, running
+from tests.blackbox.program import Program
 
 
 @pytest.fixture(scope="module")
@@ -39,4 +40,18 @@ def shell() -> Iterator[Callable[..., Shell]]:
 
     yield start
     for one in shells:
+        one.close()
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[..., Program]]:
+    """Starts Python children, and ends them after the test."""
+    programs: list[Program] = []
+
+    def start(*arguments: object, **options: object) -> Program:
+        programs.append(Program(*arguments, **options))  # type: ignore[arg-type]
+        return programs[-1]
+
+    yield start
+    for one in programs:
         one.close()
