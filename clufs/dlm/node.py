@@ -195,6 +195,7 @@ class Node:
         lock.notified = False
         if event.party is not lock.party:
             self.parties.move(lock, event.party)
+            held = _NL  # to those who wait, everything it holds is in new hands
         if request.notify:
             block.listening = True
         if not block.wants:
@@ -222,11 +223,9 @@ class Node:
         may stand in the way of others."""
         effects: Effects = [Grant(lock, True)]
         assert lock.granted is not None
-        before, after = INCOMPATIBLE_MASK[held], INCOMPATIBLE_MASK[lock.granted]
-        if before & ~after:
-            self._sweep(now, lock.rsb, effects)
+        self._sweep(now, lock.rsb, effects)
         self._notify_holder(lock, effects)
-        if after & ~before:
+        if INCOMPATIBLE_MASK[lock.granted] & ~INCOMPATIBLE_MASK[held]:
             self._break_deadlocks(now, lock.party, effects)
         return effects
 
@@ -247,6 +246,9 @@ class Node:
         block.wants += UNIT[lock.wanted]
         self.parties.wait(lock)
         cycle = self.search.through_request(lock)
+        if cycle is None and not self.parties.plain:
+            # those behind it wait for its party, which may wait elsewhere
+            cycle = self.search.through_party(lock.party)
         if cycle is not None and _victim(cycle) is lock:
             found, error = _describe(cycle)
             self._take_back(lock)
@@ -256,7 +258,6 @@ class Node:
             self._notify_holders(lock, effects)
         if cycle is not None:
             self._break_deadlocks(now, lock, effects)
-        if not self.parties.plain:  # those behind it wait for its party, which may wait elsewhere
             self._break_deadlocks(now, lock.party, effects)
         return effects
 
@@ -430,10 +431,13 @@ class Node:
         return effects
 
     def _withdraw(self, now: float, lock: Lock, effects: Effects) -> None:
+        party = lock.party
         if self._take_back(lock):
             effects.append(Released(lock, None, False))
         self._settle(now, lock.rsb, effects)
         self._notify_holder(lock, effects)
+        if lock.party != party:  # what it holds is in other hands again
+            self._break_deadlocks(now, lock.party, effects)
 
     def _owner_ended(self, now: float, event: OwnerEnded) -> Sequence[Effect]:
         doomed: dict[Lock, None] = {}

@@ -236,6 +236,30 @@ def test_a_lock_of_the_member_is_released_by_whoever_comes() -> None:
     assert story.outcome() == "QUEUED"
 
 
+def test_a_lock_that_changes_hands_closes_a_cycle() -> None:
+    story = Story()
+    story.says("fd", "EX", A, party="p")
+    story.says("q", "EX", B)
+    story.says("q", "EX", A)
+    story.says("r", "EX", B)
+    assert story.outcome() == "QUEUED"
+    story.says("fd", "EX", A, party="r")
+    assert cycle(story)[1] == "r", "r waits for q, and q now for r"
+
+
+def test_a_cancelled_conversion_puts_the_lock_back_into_the_old_hands() -> None:
+    story = Story()
+    story.says("fd", "PR", A, party="p")
+    story.says("h", "PR", A)
+    story.says("q", "EX", B)
+    story.says("fd", "PW nodeadlock", A, party="r")
+    story.says("q", "PW", A)
+    story.says("p", "EX", B)
+    assert story.outcome() == "QUEUED"
+    story.says("fd", "CANCEL", A)
+    assert cycle(story)[1] == "p"
+
+
 def test_several_waits_of_one_party_all_count() -> None:
     story = Story()
     story.says("p", "EX", A)
@@ -256,6 +280,16 @@ def test_a_request_ahead_that_will_be_granted_beside_mine_is_no_obstacle_for_eve
     story.says("q", "PR", A)
     assert story.outcome() == "QUEUED", "h releases, p and q read A together, q releases B"
     check(story.node, list(story.people.values()))
+
+
+def test_a_conversion_that_passes_another_request_of_its_own_party() -> None:
+    story = Story()
+    story.says("p1", "NL", A, party="p")
+    story.says("h", "PR", A)
+    story.says("p2", "CW", A, party="p", client="p2 waits")
+    story.says("p1", "EX", A, party="p")
+    assert story.outcome() == "QUEUED"
+    assert cycle(story)[1] == "p1", "p2 would wait for p, who waits in p2"
 
 
 def crowd(size: int, common: str) -> int:

@@ -72,8 +72,9 @@ class Machine(RuleBasedStateMachine):
 
     def hear(self, effect: Effect) -> None:
         if type(effect) is Queue:
-            assert effect.lock.client not in self.pending
-            self.pending[effect.lock.client] = effect.lock
+            client = f"{self.owners.index(effect.lock.owner)}.{self.asked}"
+            assert client not in self.pending
+            self.pending[client] = effect.lock
         elif type(effect) is Grant and not effect.sync:
             assert self.pending.pop(effect.lock.client) is effect.lock
         elif type(effect) is Refuse and effect.lock is not None:
@@ -234,5 +235,5 @@ class Machine(RuleBasedStateMachine):
         self.highest = max([self.highest, *fresh])
 
 
-Machine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Machine.TestCase.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
 TestMachine = Machine.TestCase

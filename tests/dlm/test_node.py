@@ -100,6 +100,14 @@ def test_the_sweep_stops_at_the_first_conversion_that_does_not_fit() -> None:
     assert story.granted() == ["c", "d"]
 
 
+def test_a_conversion_between_cw_and_pr_makes_way_for_some_and_blocks_others() -> None:
+    story = Story()
+    story.says("a", "PR")
+    story.says("b", "CW")
+    story.says("a", "CW")
+    assert story.granted() == ["a", "b"]
+
+
 def test_quecvt_gives_those_who_converted_before_their_turn() -> None:
     story = Story()
     for who, mode in (("a", "PR"), ("b", "NL"), ("c", "NL")):
