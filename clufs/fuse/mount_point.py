@@ -91,9 +91,12 @@ def check_fuse() -> None:
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        raise MissingPart(
-            f"/dev/fuse: {error.strerror}; load the fuse module: modprobe fuse"
-        ) from error
+        cure = (
+            "everybody may use it on Debian: chmod 666 /dev/fuse"
+            if error.errno == errno.EACCES
+            else "load the fuse module: modprobe fuse"
+        )
+        raise MissingPart(f"/dev/fuse: {error.strerror}; {cure}") from error
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         raise MissingPart("fusermount3 is missing; install it: apt-get install fuse3")
 

@@ -143,7 +143,7 @@ class LockDirectory(Directory):
     @property
     def in_use(self) -> bool:
         """Whether any name is listed here or below."""
-        return any(file.exists for file in self.files.values()) or any(
+        return any(file.exists or file.opens for file in self.files.values()) or any(
             sub.in_use for sub in self.subs.values()
         )
 
