@@ -71,7 +71,7 @@ def test_every_option_of_a_program_is_documented_and_exists(command: list[str]) 
     help_text = usage(*command, "--help")
     section = "clufs run" if command[-1] == "run" else None
     page = plain(f"{command[0]}.8", section)
-    documented = {*LONG_OPTION.findall(page), *re.findall(r"(?<=[ \"])-[a-z](?= |\")", page)}
+    documented = {*LONG_OPTION.findall(page), *re.findall(r"(?<=[ \"])-[a-z](?=[ \"\n])", page)}
     assert documented
     listed = {*LONG_OPTION.findall(help_text), *re.findall(r"(?<=[ \[(])-[a-z]\b", help_text)}
     assert listed - {"-h", "--help"} == documented

@@ -35,12 +35,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Hold the lock FILE while COMMAND runs; the exit status is COMMAND's.",
         epilog=f"Exit status {LockRefused.exit_code}: not granted; {_LOST_STATUS}: the lock was lost.",
     )
-    parser.add_argument("-m", "--mode", default="EX", help="NL CR CW PR PW or EX (the default)")
+    parser.add_argument(
+        "-m", dest="mode", metavar="MODE", default="EX", help="NL CR CW PR PW or EX (the default)"
+    )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "-n", "--nowait", action="store_true", help="fail if it is not granted at once"
+        "-n", dest="nowait", action="store_true", help="fail if it is not granted at once"
     )
-    how.add_argument("-t", "--timeout", type=float, metavar="S", help="fail after S seconds")
+    how.add_argument("-t", dest="timeout", type=float, metavar="S", help="fail after S seconds")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("command", metavar="COMMAND", nargs="+")
     return parser
@@ -96,7 +98,7 @@ def _start(command: list[str], environment: dict[str, str]) -> int:
     if complaint:
         os.waitpid(pid, 0)
         failure = MissingPart(f"{command[0]}: {complaint}")
-        failure.exit_code = 127
+        failure.exit_code = 127 if complaint == os.strerror(errno.ENOENT) else 126
         raise failure
     return pid
 
