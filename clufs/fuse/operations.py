@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat as stat_bits
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from clufs.errors import ClufsError, InvalidRequest, NameExists, NotPermitted
 from clufs.fuse import lowlevel
@@ -24,6 +25,10 @@ from clufs.tree.names import shown
 
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
+log = logging.getLogger("clufsd")
+
+_T = TypeVar("_T")
+
 NUMBER_MASK = 0xFFFFFFFF
 _SERIAL_STEP = 1 << 32
 _SERIAL_MASK = 0x7FFFFFFF00000000
@@ -35,6 +40,24 @@ _Handle = LockHandle | FileHandle | EventsHandle
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:
     return Caller(ctx.pid, ctx.uid, ctx.gid)
+
+
+def _answering(handler: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
+    """`handler` as pyfuse3 wants it: a coroutine, which never waits.
+
+    A fault in it is logged and answered EIO: it must not end the daemon, and all locks with it.
+    """
+
+    async def answered(*args: Any) -> _T:
+        try:
+            return handler(*args)
+        except pyfuse3.FUSEError:
+            raise
+        except Exception:
+            log.exception("a fault in clufs: %s", handler.__name__)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return answered
 
 
 class Operations(pyfuse3.Operations):
@@ -107,7 +130,8 @@ class Operations(pyfuse3.Operations):
             if node not in self._by_node:
                 return node
 
-    async def lookup(
+    @_answering
+    def lookup(
         self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         if len(name) > NAMESPACE_MAX_BYTES:
@@ -120,7 +144,8 @@ class Operations(pyfuse3.Operations):
         except ClufsError as error:
             raise pyfuse3.FUSEError(error.errno) from None
 
-    async def forget(self, inode_list: Sequence[tuple[Any, int]]) -> None:
+    @_answering
+    def forget(self, inode_list: Sequence[tuple[Any, int]]) -> None:
         items = self.items
         for node, count in inode_list:
             item = items.get(node & NUMBER_MASK)
@@ -136,7 +161,11 @@ class Operations(pyfuse3.Operations):
                     gone = item.number
                     self._shared_nodes = {n for n in self._shared_nodes if n & NUMBER_MASK != gone}
 
-    async def getattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    @_answering
+    def getattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._getattr(inode, ctx)
+
+    def _getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         caller = _caller(ctx)
         item = self._item(inode)
         handle = self._by_node.get(inode)
@@ -153,7 +182,8 @@ class Operations(pyfuse3.Operations):
             entry.attr_timeout = _LASTING_S
         return entry
 
-    async def setattr(
+    @_answering
+    def setattr(
         self,
         inode: Any,
         attr: pyfuse3.EntryAttributes,
@@ -173,7 +203,7 @@ class Operations(pyfuse3.Operations):
                 raise NotPermitted("times are kept by clufs: the last value write")
         except ClufsError as error:
             raise self._fail(caller, item.path, error) from None
-        return await self.getattr(inode, ctx)
+        return self._getattr(inode, ctx)
 
     def _change(
         self,
@@ -191,7 +221,8 @@ class Operations(pyfuse3.Operations):
             caller,
         )
 
-    async def readlink(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
+    @_answering
+    def readlink(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         item = self._item(inode)
         if not isinstance(item, Link):
             raise pyfuse3.FUSEError(errno.EINVAL)
@@ -199,7 +230,8 @@ class Operations(pyfuse3.Operations):
 
     # ------------------------------------------------ directories' changes
 
-    async def mkdir(
+    @_answering
+    def mkdir(
         self, parent_inode: Any, name: Any, mode: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         directory = self._directory(parent_inode)
@@ -210,14 +242,16 @@ class Operations(pyfuse3.Operations):
         except ClufsError as error:
             raise self._fail(caller, directory.path + b"/" + name, error) from None
 
-    async def rmdir(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+    @_answering
+    def rmdir(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
         directory = self._directory(parent_inode)
         try:
             directory.rmdir(name, _caller(ctx))
         except ClufsError as error:
             raise self._fail(_caller(ctx), directory.path + b"/" + name, error) from None
 
-    async def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+    @_answering
+    def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
         directory = self._directory(parent_inode)
         try:
             directory.unlink(name, _caller(ctx))
@@ -229,22 +263,26 @@ class Operations(pyfuse3.Operations):
         error = NotPermitted(f"{what} are not made here: lock files are names, not data")
         return self._fail(_caller(ctx), path, error)
 
-    async def mknod(
+    @_answering
+    def mknod(
         self, parent_inode: Any, name: Any, mode: Any, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         raise self._not_made(parent_inode, name, "device nodes, pipes and sockets", ctx)
 
-    async def symlink(
+    @_answering
+    def symlink(
         self, parent_inode: Any, name: Any, target: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         raise self._not_made(parent_inode, name, "symbolic links", ctx)
 
-    async def link(
+    @_answering
+    def link(
         self, inode: Any, new_parent_inode: Any, new_name: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         raise self._not_made(new_parent_inode, new_name, "hard links", ctx)
 
-    async def rename(
+    @_answering
+    def rename(
         self,
         parent_inode_old: Any,
         name_old: Any,
@@ -280,14 +318,16 @@ class Operations(pyfuse3.Operations):
             return FileHandle(item, node, caller, access != os.O_WRONLY, self.journals)
         raise pyfuse3.FUSEError(errno.EISDIR)
 
-    async def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+    @_answering
+    def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         item = self._item(inode)
         try:
             return self._opened(self._open(item, inode, flags, _caller(ctx)), inode)
         except ClufsError as error:
             raise self._fail(_caller(ctx), item.path, error) from None
 
-    async def create(
+    @_answering
+    def create(
         self, parent_inode: Any, name: Any, mode: Any, flags: Any, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         directory = self._directory(parent_inode)
@@ -304,7 +344,8 @@ class Operations(pyfuse3.Operations):
         handle = LockHandle(self.service, item, entry.st_ino, read_write, created=True)
         return self._opened(handle, entry.st_ino), entry
 
-    async def read(self, fh: Any, off: int, size: int) -> bytes:
+    @_answering
+    def read(self, fh: Any, off: int, size: int) -> bytes:
         handle = self.handles[fh & _FH_MASK]
         try:
             return handle.read(off, size)
@@ -316,14 +357,17 @@ class Operations(pyfuse3.Operations):
         """A write, straight from the extension: bytes taken, -errno, or None when it waits."""
         return self.handles[fh & _FH_MASK].write(request, data)
 
-    async def flush(self, fh: Any) -> None:
+    @_answering
+    def flush(self, fh: Any) -> None:
         pid = lowlevel.caller()[0]
         self.handles[fh & _FH_MASK].flush(pid)
 
-    async def fsync(self, fh: Any, datasync: bool) -> None:
+    @_answering
+    def fsync(self, fh: Any, datasync: bool) -> None:
         return None
 
-    async def release(self, fh: Any) -> None:
+    @_answering
+    def release(self, fh: Any) -> None:
         handle = self.handles.pop(fh & _FH_MASK)
         node = handle.node
         if self._by_node.get(node) is handle:
@@ -334,20 +378,21 @@ class Operations(pyfuse3.Operations):
                 handle.file.idle_node = node
         handle.release()
 
-    async def poll(
-        self, inode: Any, fh: Any, poll_handle: pyfuse3.PollHandle | None, ctx: Any
-    ) -> int:
+    @_answering
+    def poll(self, inode: Any, fh: Any, poll_handle: pyfuse3.PollHandle | None, ctx: Any) -> int:
         return self.handles[fh & _FH_MASK].poll(poll_handle)
 
     # --------------------------------------------------------- directories
 
-    async def opendir(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
+    @_answering
+    def opendir(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         fh = self._next_fh
         self._next_fh = fh + 1
         self._directories[fh] = self._directory(inode)
         return fh
 
-    async def readdir(self, fh: Any, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+    @_answering
+    def readdir(self, fh: Any, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         if start_id == 0 or fh not in self._listings:
             self._listings[fh] = list(self._directories[fh].names())
         listing = self._listings[fh]
@@ -359,26 +404,31 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, name, entry, index + 1):
                 return
 
-    async def releasedir(self, fh: Any) -> None:
+    @_answering
+    def releasedir(self, fh: Any) -> None:
         self._directories.pop(fh, None)
         self._listings.pop(fh, None)
 
-    async def fsyncdir(self, fh: Any, datasync: bool) -> None:
+    @_answering
+    def fsyncdir(self, fh: Any, datasync: bool) -> None:
         return None
 
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+    @_answering
+    def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = _BLOCK_BYTES
         data.f_files = len(self.items)
         data.f_namemax = NAMESPACE_MAX_BYTES
         return data
 
-    async def access(self, inode: Any, mode: Any, ctx: pyfuse3.RequestContext) -> bool:
+    @_answering
+    def access(self, inode: Any, mode: Any, ctx: pyfuse3.RequestContext) -> bool:
         return True
 
     # ------------------------------------------------- extended attributes
 
-    async def getxattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> bytes:
+    @_answering
+    def getxattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> bytes:
         item = self._item(inode)
         handle = self._by_node.get(inode)
         value = self.xattrs.get(item, handle, _caller(ctx), name)
@@ -386,19 +436,22 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         return value
 
-    async def listxattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
+    @_answering
+    def listxattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         item = self._item(inode)
         return self.xattrs.names(item, self._by_node.get(inode), _caller(ctx))
 
-    async def setxattr(
-        self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext
-    ) -> None:
-        item = self._item(inode)
-        error = NotPermitted("attributes are read, not written; write to the file itself")
-        raise self._fail(_caller(ctx), item.path, error)
+    @_answering
+    def setxattr(self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        raise self._not_written(inode, ctx)
 
-    async def removexattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
-        await self.setxattr(inode, name, b"", ctx)
+    @_answering
+    def removexattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+        raise self._not_written(inode, ctx)
+
+    def _not_written(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FUSEError:
+        error = NotPermitted("attributes are read, not written; write to the file itself")
+        return self._fail(_caller(ctx), self._item(inode).path, error)
 
 
 def _type_of(item: Item) -> int:

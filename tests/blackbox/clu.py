@@ -19,6 +19,8 @@ PATIENCE_S = 20.0
 class Clu:
     """One running clufsd. root: its mount point; public: its public namespace."""
 
+    program: tuple[str, ...] = (sys.executable, "-m", "clufs.cli.clufsd")
+
     def __init__(self, directory: Path, *options: str) -> None:
         self.root = directory / "clu"
         self.state = directory / "state"
@@ -30,7 +32,7 @@ class Clu:
 
     def start(self) -> subprocess.Popen[str]:
         """Start clufsd and wait until it is ready."""
-        command = [sys.executable, "-m", "clufs.cli.clufsd", str(self.root)]
+        command = [*self.program, str(self.root)]
         with self.log.open("a") as log:
             self.daemon = subprocess.Popen(
                 [*command, "--state", str(self.state), *self.options],
