@@ -202,6 +202,8 @@ class LockService(Telling):
         ask.lock = lock
         line = ask.line
         self.metrics.waits += 1
+        if self._pollers:
+            self._wake(ask.handle.key)  # whoever stands in its way may be polling
         if line.timeout_s is not None:
             ask.timer = self.timers.at(now + line.timeout_s, lambda: self._timed_out(ask))
         if line.is_async:

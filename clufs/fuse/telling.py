@@ -90,8 +90,6 @@ class Telling:
             self._decided(lock.client, Cancelled("the owner of the request has ended"))
         if not owner.locks:
             owner.take_off(self.record)
-            if isinstance(owner, MemberOwner):
-                self._member_owners.pop(owner.uid, None)
         if self._lost:
             self._lost.pop(lock, None)
         if effect.abnormal:
