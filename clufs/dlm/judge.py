@@ -68,7 +68,7 @@ def _judge_length(value: bytes) -> RequestError | None:
 
 
 def names(lock: Lock) -> str:
-    """A lock in a sentence: `db/x EX` or, while it waits, `db/x NL to EX`."""
+    """A lock in a sentence: `db/x EX held` or, while it waits, `db/x NL to EX wanted`."""
     name = lock.rsb.name.decode("utf-8", "backslashreplace")
     modes = [mode.name for mode in (lock.granted, lock.wanted) if mode is not None]
-    return f"{name} {' to '.join(modes)}"
+    return f"{name} {' to '.join(modes)} {'held' if lock.wanted is None else 'wanted'}"

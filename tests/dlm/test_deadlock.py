@@ -60,6 +60,9 @@ def test_two_parties_two_resources() -> None:
     story.says("b", "EX", A)
     assert story.refusal() == "Deadlock"
     assert cycle(story) == (["b a", "a a", "a b", "b b"], "b", "multi-resource")
+    (refuse,) = story.all(Refuse)
+    said = "db/a EX wanted, db/a EX held, db/b EX wanted, db/b EX held"
+    assert str(refuse.error).endswith(said)
     assert story.person("b").locks.keys() == {B}
     story.says("b", "UN", B)
     assert story.granted() == ["a"]
