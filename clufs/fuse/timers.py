@@ -47,7 +47,7 @@ class Timers:
             self._changed = trio.Event()
             self._serve()
             if self._heap:
-                with trio.move_on_after(self._heap[0][0] - time.monotonic()):
+                with trio.move_on_after(max(0.0, self._heap[0][0] - time.monotonic())):
                     await self._changed.wait()
             else:
                 await self._changed.wait()
