@@ -72,6 +72,7 @@ class Machine(RuleBasedStateMachine):
 
     def hear(self, effect: Effect) -> None:
         if type(effect) is Queue:
+            assert isinstance(effect.lock.owner, Person)
             client = f"{self.owners.index(effect.lock.owner)}.{self.asked}"
             assert client not in self.pending
             self.pending[client] = effect.lock
