@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from clufs.tree.member import Journals
 
 
+def _store(file: File, request: Request, data: bytes, journals: Journals) -> int:
+    """Store one line in `file`: the bytes taken, or -errno with the reason among the refusals."""
+    caller = Caller(request.pid, request.uid, request.gid)
+    try:
+        if len(data) > LINE_MAX_BYTES:
+            raise InvalidRequest(f"one line of at most {LINE_MAX_BYTES} bytes, not {len(data)}")
+        file.store(data, caller)
+    except ClufsError as error:
+        journals.refusals.add(caller.uid, caller.pid, file.path, error)
+        return -error.errno
+    return len(data)
+
+
 class FileHandle:
     """An open report: what it showed when it was opened, or again after a write or a seek to 0."""
 
@@ -46,15 +59,7 @@ class FileHandle:
 
     def write(self, request: Request, data: bytes) -> int | None:
         """Store one line."""
-        caller = Caller(request.pid, request.uid, request.gid)
-        try:
-            if len(data) > LINE_MAX_BYTES:
-                raise InvalidRequest(f"one line of at most {LINE_MAX_BYTES} bytes")
-            self.file.store(data, caller)
-        except ClufsError as error:
-            self.journals.refusals.add(caller.uid, caller.pid, self.file.path, error)
-            return -error.errno
-        return len(data)
+        return _store(self.file, request, data, self.journals)
 
     def poll(self, poll_handle: PollHandle | None) -> int:
         """A report can be read at any time."""
@@ -70,12 +75,13 @@ class FileHandle:
 class EventsHandle:
     """An open of /clu/events: begins at the oldest line kept when it was opened."""
 
-    __slots__ = ("begin", "events", "file", "node", "poll_handle", "position")
+    __slots__ = ("begin", "events", "file", "journals", "node", "poll_handle", "position")
     owner = None
 
-    def __init__(self, file: EventsFile, node: int) -> None:
+    def __init__(self, file: EventsFile, node: int, journals: Journals) -> None:
         self.file = file
         self.node = node
+        self.journals = journals
         self.events = file.events
         self.begin = self.position = file.events.begin
         self.poll_handle: PollHandle | None = None
@@ -89,12 +95,12 @@ class EventsHandle:
     def read(self, offset: int, size: int) -> bytes:
         """Events from `offset` on; end of file where there are no more yet."""
         data = self.events.read(self.begin + offset, size)
-        self.position = max(self.begin + offset, self.events.begin) + len(data)
+        self.position = self.begin + offset + len(data)
         return data
 
     def write(self, request: Request, data: bytes) -> int | None:
         """Nobody writes events."""
-        return -1
+        return _store(self.file, request, data, self.journals)
 
     def poll(self, poll_handle: PollHandle | None) -> int:
         """POLLIN once there is more than was read."""

@@ -313,7 +313,7 @@ class Operations(pyfuse3.Operations):
         if isinstance(item, LockFile):
             return LockHandle(self.service, item, node, access == os.O_RDWR, created=False)
         if isinstance(item, EventsFile):
-            return EventsHandle(item, node)
+            return EventsHandle(item, node, self.journals)
         if isinstance(item, File):
             return FileHandle(item, node, caller, access != os.O_WRONLY, self.journals)
         raise pyfuse3.FUSEError(errno.EISDIR)

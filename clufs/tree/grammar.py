@@ -11,7 +11,7 @@ from clufs.dlm.interface import Request, Verb
 from clufs.dlm.modes import Mode
 from clufs.errors import InvalidRequest, ValueTooLong
 from clufs.limits import HINT_MAX, LINE_MAX_BYTES, VALUE_MAX_BYTES
-from clufs.tree.names import shown
+from clufs.tree.names import read_word, shown
 
 _MODES = {mode.name: mode for mode in Mode}
 _CACHED_LINES_MAX = 1024
@@ -64,16 +64,15 @@ def _parse(data: bytes) -> Line:
         raise InvalidRequest("a NUL byte in the request; binary values are written with valuehex=")
     words, value = _split(text)
     if not words:
-        raise InvalidRequest(
-            "an empty request; begin with a mode (NL CR CW PR PW EX), UN or CANCEL"
-        )
+        what = "an empty request" if value is None else "nothing before 'value='"
+        raise InvalidRequest(f"{what}; begin with a mode (NL CR CW PR PW EX), UN or CANCEL")
     return _Builder(words[0], words[1:], value).line()
 
 
 def _split(text: bytes) -> tuple[list[bytes], bytes | None]:
     """The words of a line, and the value that `value=` takes to the end of the line."""
     words: list[bytes] = []
-    rest = text.lstrip(b" \t")
+    rest = text.lstrip()
     while rest:
         if rest.lower().startswith(b"value="):
             return words, rest[len(b"value=") :]
@@ -138,12 +137,13 @@ class _Builder:
 
     def _take(self, raw: bytes) -> None:
         word = shown(raw)
-        key, equals, argument = word.partition("=")
+        key, equals, _ = word.partition("=")
         key = key.lower()
         setter = self._with_argument.get(key)
         if setter is not None and equals:
             self._mark(key, word)
-            setter(self, word, argument)
+            argument = raw.partition(b"=")[2]
+            setter(self, word, argument.decode(errors="surrogateescape"))
         elif key in self._plain_words and not equals:
             self._mark(key, word)
         else:
@@ -189,7 +189,7 @@ class _Builder:
     def _take_group(self, word: str, argument: str) -> None:
         if not argument or "/" in argument:
             raise InvalidRequest(f"'{word}' names no group")
-        self.group = argument.encode()
+        self.group = read_word(argument.encode(errors="surrogateescape"))
 
     _with_argument: dict[str, Callable[[_Builder, str, str], None]] = {
         "valuehex": _take_hex,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from clufs.errors import ClufsError
 from clufs.limits import DEADLOCKS_KEPT, ERRORS_KEPT_PER_USER, EVENTS_KEPT
-from clufs.tree.names import shown
+from clufs.tree.names import shown_word
 
 
 def timestamp(wall_s: float) -> str:
@@ -34,7 +34,8 @@ class Events:
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._lines: deque[bytes] = deque()
+        self._text = bytearray()
+        self._count = 0
         self.begin = 0
         self.end = 0
         self.listeners: set[Callable[[], None]] = set()
@@ -44,25 +45,25 @@ class Events:
         words = [timestamp(self._wall()), what]
         words += [f"{key}={value}".replace(" ", "\\040") for key, value in facts.items()]
         line = " ".join(words).encode() + b"\n"
-        self._lines.append(line)
+        self._text += line
         self.end += len(line)
-        if len(self._lines) > EVENTS_KEPT:
-            self.begin += len(self._lines.popleft())
+        self._count += 1
+        if self._count > EVENTS_KEPT:
+            oldest = self._text.index(b"\n") + 1
+            del self._text[:oldest]
+            self.begin += oldest
+            self._count -= 1
         for listener in list(self.listeners):
             listener()
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from the stream offset `offset`; what is no longer kept is passed over."""
-        position = self.begin
-        chunks: list[bytes] = []
-        wanted_end = offset + size
-        for line in self._lines:
-            if position >= wanted_end:
-                break
-            if position + len(line) > offset:
-                chunks.append(line[max(0, offset - position) : wanted_end - position])
-            position += len(line)
-        return b"".join(chunks)
+        """Up to `size` bytes from the stream offset `offset`; what is no longer kept reads as empty lines.
+
+        So a reader that was overtaken keeps its place: offsets and sizes stay true.
+        """
+        gone = b"\n" * min(size, max(0, self.begin - offset))
+        begin = max(0, offset - self.begin)
+        return gone + self._text[begin : begin + size - len(gone)]
 
 
 class Refusals:
@@ -77,7 +78,7 @@ class Refusals:
         now = self._wall()
         name = _errno_name(error.errno)
         why = str(error).replace("\n", " ")
-        line = f"{timestamp(now)} {pid} {shown(path)} {name} {why}\n".encode()
+        line = f"{timestamp(now)} {pid} {shown_word(path)} {name} {why}\n".encode()
         kept = self._by_user.setdefault(uid, deque(maxlen=ERRORS_KEPT_PER_USER))
         kept.append((now, line))
 

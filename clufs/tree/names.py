@@ -1,9 +1,14 @@
 """Names of lock files and how names and values are shown in text."""
 
+import re
+
 from clufs.errors import InvalidRequest, NameTooLong
 from clufs.limits import NAME_MAX_BYTES, SUBLOCK_DEPTH_MAX
 
 SUB = b".sub"
+
+_ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
+_BAD_ESCAPE = re.compile(rb"\\(?![0-3][0-7]{2})")
 
 _VISIBLE = [
     chr(code) if 0x20 <= code < 0x7F and code != 0x5C else f"\\{code:03o}" for code in range(256)
@@ -32,14 +37,9 @@ def shown_word(raw: bytes) -> str:
 
 def read_word(text: bytes) -> bytes:
     """The bytes that `shown_word` shows as `text`. Raises InvalidRequest on a bad escape."""
-    parts = text.split(b"\\")
-    out = [parts[0]]
-    for part in parts[1:]:
-        try:
-            out.append(bytes([int(part[:3], 8)]) + part[3:])
-        except ValueError:
-            raise InvalidRequest(f"bad escape in '{shown(text)}'") from None
-    return b"".join(out)
+    if _BAD_ESCAPE.search(text):
+        raise InvalidRequest(f"bad escape in '{shown(text)}'")
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), text)
 
 
 def check_lock_name(name: bytes) -> None:
