@@ -19,6 +19,7 @@ from pathlib import Path
 from clufs.errors import MissingPart, MountError
 from clufs.fuse import processes
 from clufs.timeouts import MOUNT_LOOK_S, OWNER_KILL_WAIT_S
+from clufs.tree.names import read_word
 
 FS_TYPE = "fuse.clufs"
 _MNT_DETACH = 2
@@ -34,10 +35,10 @@ class Mount:
 
 
 def _mounts() -> Iterator[Mount]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split(" ")
-        path = fields[4].encode().decode("unicode_escape")
-        yield Mount(fields[0], path, fields[fields.index("-") + 1])
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:
+        fields = line.split(b" ")
+        fs_type = fields[fields.index(b"-") + 1]
+        yield Mount(fields[0].decode(), os.fsdecode(read_word(fields[4])), fs_type.decode())
 
 
 def mount_on(path: str) -> Mount | None:

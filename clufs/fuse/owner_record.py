@@ -39,6 +39,7 @@ class OwnerRecord:
         self._path = path
         self._free: list[int] = []
         self._slots = 0
+        self._expected = 0
         self._descriptors = 0
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -55,15 +56,23 @@ class OwnerRecord:
         self._slots = slots
         return mmap.mmap(self._fd, size)
 
-    def set(self, process: ProcessOwner) -> None:
-        """Record a process before it is told of a grant. Raises StateError when the disk is full."""
-        if not self._free:
+    def expect(self, change: int) -> None:
+        """Keep room for so many more processes, which may hold a lock later, or fewer.
+
+        Raises StateError, with nothing changed, when the disk is full: what is granted later
+        can then always be recorded.
+        """
+        if self._expected + change > self._slots:
             try:
                 grown = self._grow(self._slots * 2)
             except OSError as error:
                 raise StateError(f"{self._path}: {error.strerror}") from error
             self._map.close()
             self._map = grown
+        self._expected += change
+
+    def set(self, process: ProcessOwner) -> None:
+        """Record a process that was expected, before it is told of a grant."""
         process.slot = slot = self._free.pop()
         _SLOT.pack_into(
             self._map, _HEADER_BYTES + slot * _SLOT.size, process.pid, process.start_time

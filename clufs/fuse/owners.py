@@ -44,7 +44,7 @@ class LockOwner(Owner):
         return "-"
 
     def is_above(self, other: ReportedOwner) -> bool:
-        """Whether this owner is a process, and an ancestor of `other`'s."""
+        """Whether a process of this owner is an ancestor of `other`'s."""
         return False
 
     def put_on(self, record: OwnerRecord) -> None:
@@ -156,6 +156,9 @@ class DescriptorOwner(LockOwner):
     def command(self) -> str:
         return self.asker.command if self.asker else "-"
 
+    def is_above(self, other: ReportedOwner) -> bool:
+        return self.asker is not None and self.asker.is_above(other)
+
 
 class MemberOwner(LockOwner):
     """The member itself, for the `persistent` locks that one user's processes share."""
@@ -198,6 +201,9 @@ class GroupOwner(LockOwner):
     def command(self) -> str:
         return f"group={self.name.decode(errors='backslashreplace')}"
 
+    def is_above(self, other: ReportedOwner) -> bool:
+        return any(member.is_above(other) for member in self.members.values())
+
 
 class Processes:
     """The processes that have asked for something, found by pid; told when they exit."""
@@ -211,7 +217,8 @@ class Processes:
     def get(self, tid: int) -> ProcessOwner:
         """The process of the thread `tid`, which must be blocked in a request to us.
 
-        Raises UnknownProcess when its pid cannot be seen from here (another pid namespace).
+        Raises UnknownProcess when its pid cannot be seen from here (another pid namespace),
+        StateError when there is no room to record another process.
         """
         pidfd = processes.open_pidfd(tid) if tid else None
         if pidfd is not None:
@@ -241,6 +248,11 @@ class Processes:
         if stat is None:
             os.close(pidfd)
             raise UnknownProcess(f"process {pid} is gone")
+        try:
+            self._record.expect(1)
+        except ClufsError:
+            os.close(pidfd)
+            raise
         process = ProcessOwner(pid, pidfd, stat)
         self.by_pid[pid] = process
         self.watch.add(pidfd, lambda: self._exited(process))
@@ -252,3 +264,4 @@ class Processes:
             del self.by_pid[process.pid]
         self._ended(process)
         self._record.clear(process)
+        self._record.expect(-1)
