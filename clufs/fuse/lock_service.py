@@ -212,7 +212,7 @@ class LockService(Telling):
         request = ask.request
         assert request is not None
         self.parked.add(request, ask)
-        if ask.owner.kind == "process":
+        if ask.process is not None:
             self.timers.at(now + ANCESTOR_LOOK_S, lambda: self._look_at_ancestors(ask))
         return None
 

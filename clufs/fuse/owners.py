@@ -159,6 +159,9 @@ class DescriptorOwner(LockOwner):
     def is_above(self, other: ReportedOwner) -> bool:
         return self.asker is not None and self.asker.is_above(other)
 
+    def is_above(self, other: ReportedOwner) -> bool:
+        return self.asker is not None and self.asker.is_above(other)
+
 
 class MemberOwner(LockOwner):
     """The member itself, for the `persistent` locks that one user's processes share."""
@@ -200,6 +203,9 @@ class GroupOwner(LockOwner):
     @property
     def command(self) -> str:
         return f"group={self.name.decode(errors='backslashreplace')}"
+
+    def is_above(self, other: ReportedOwner) -> bool:
+        return any(member.is_above(other) for member in self.members.values())
 
     def is_above(self, other: ReportedOwner) -> bool:
         return any(member.is_above(other) for member in self.members.values())

@@ -101,6 +101,13 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
+def end_group(process: subprocess.Popen[str]) -> None:
+    """Kill a child that leads a process group of its own, and all that it has left in it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 class Shell:
     """A real shell that lives on and runs what it is told, line by line."""
 
@@ -112,6 +119,7 @@ class Shell:
             stderr=subprocess.STDOUT,
             cwd=cwd,
             text=True,
+            process_group=0,
             **options,
         )
 
@@ -147,10 +155,8 @@ class Shell:
         self.tell(f'{line}\necho "<$?>"')
 
     def close(self) -> None:
-        """End the shell with all it holds."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        """End the shell with all it holds, and its children."""
+        end_group(self.process)
         for end in (self.process.stdin, self.process.stdout):
             if end is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.blackbox.clu import end_group
+
 _CHILD = """
 import errno, json, os, select, signal, socket, sys, threading, time
 _KNOWN_BY = {errno.EDEADLK: "EDEADLK", errno.EOPNOTSUPP: "EOPNOTSUPP"}
@@ -68,7 +70,7 @@ while True:
     line = sys.stdin.readline()
     if not line:
         os._exit(0)
-    print(json.dumps(become(json.loads(line))), flush=True)
+    print(json.dumps(become(json.loads(line)), default=repr), flush=True)
 """
 
 
@@ -82,6 +84,7 @@ class Program:
             stdout=subprocess.PIPE,
             cwd=cwd,
             text=True,
+            process_group=0,
             **options,
         )
 
@@ -117,10 +120,8 @@ class Program:
         self.begin(f"ask({line!r}, {name!r})")
 
     def close(self) -> None:
-        """End the child with all it holds."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        """End the child with all it holds, and its own children."""
+        end_group(self.process)
         for end in (self.process.stdin, self.process.stdout):
             if end is not None:
                 with contextlib.suppress(BrokenPipeError):
