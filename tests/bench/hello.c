@@ -1,8 +1,10 @@
 /*
  * The yardstick of the benchmarks: what a FUSE file system in C costs with one thread.
  *
- * hello MOUNTPOINT: a directory with the one file "hello", which takes any write (direct I/O,
- * entries not cached) and reads as one line. Runs in the foreground until unmounted.
+ * hello MOUNTPOINT: a directory with the files hello0, hello1 and so on, which take any write (direct
+ * I/O, entries not cached) and read as one line. Each is an inode of its own: the kernel writes to
+ * one inode at a time, and many clients on one would measure that. Only hello0 is listed. Like the
+ * bare pyfuse3 file system it has no flush. Runs in the foreground until unmounted.
  * Build: cc -O2 hello.c -o hello $(pkg-config --cflags --libs fuse3)
  */
 
@@ -13,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_INO 2
-#define FILE_NAME "hello"
+#define FIRST_INO 2
+#define PREFIX "hello"
 #define TEXT "hello\n"
 
 static struct stat attributes(fuse_ino_t ino)
@@ -24,21 +26,22 @@ static struct stat attributes(fuse_ino_t ino)
 	return (struct stat){.st_ino = ino, .st_mode = S_IFREG | 0666, .st_nlink = 1};
 }
 
-static struct fuse_entry_param entry(void)
+/* The entry of a name; its inode is 0 where there is no such file. */
+static struct fuse_entry_param entry(fuse_ino_t parent, const char *name)
 {
-	return (struct fuse_entry_param){.ino = FILE_INO, .attr = attributes(FILE_INO)};
-}
+	size_t prefix = strlen(PREFIX);
+	fuse_ino_t ino = 0;
 
-static int is_file(fuse_ino_t parent, const char *name)
-{
-	return parent == FUSE_ROOT_ID && strcmp(name, FILE_NAME) == 0;
+	if (parent == FUSE_ROOT_ID && strncmp(name, PREFIX, prefix) == 0)
+		ino = FIRST_INO + strtoul(name + prefix, NULL, 10);
+	return (struct fuse_entry_param){.ino = ino, .attr = attributes(ino)};
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fuse_entry_param found = entry();
+	struct fuse_entry_param found = entry(parent, name);
 
-	if (is_file(parent, name))
+	if (found.ino)
 		fuse_reply_entry(req, &found);
 	else
 		fuse_reply_err(req, ENOENT);
@@ -70,11 +73,11 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		      struct fuse_file_info *fi)
 {
-	struct fuse_entry_param found = entry();
+	struct fuse_entry_param found = entry(parent, name);
 
 	(void)mode;
 	fi->direct_io = 1;
-	if (is_file(parent, name))
+	if (found.ino)
 		fuse_reply_create(req, &found, fi);
 	else
 		fuse_reply_err(req, EPERM);
@@ -102,7 +105,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	fuse_reply_buf(req, TEXT + from, rest < size ? rest : size);
 }
 
-static void op_done(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
 	(void)fi;
@@ -112,14 +115,14 @@ static void op_done(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		       struct fuse_file_info *fi)
 {
-	struct stat st = attributes(FILE_INO);
+	struct stat st = attributes(FIRST_INO);
 	char buf[256];
 	size_t length = 0;
 
 	(void)ino;
 	(void)fi;
 	if (offset == 0)
-		length = fuse_add_direntry(req, buf, sizeof(buf), FILE_NAME, &st, 1);
+		length = fuse_add_direntry(req, buf, sizeof(buf), PREFIX "0", &st, 1);
 	fuse_reply_buf(req, buf, length <= size ? length : 0);
 }
 
@@ -131,8 +134,7 @@ static const struct fuse_lowlevel_ops operations = {
 	.create = op_create,
 	.write = op_write,
 	.read = op_read,
-	.flush = op_done,
-	.release = op_done,
+	.release = op_release,
 	.readdir = op_readdir,
 };
 

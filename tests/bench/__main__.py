@@ -1,0 +1,89 @@
+"""`make bench`: what clufs costs, beside what the same calls cost elsewhere, in one run.
+
+Only ratios mean anything: a machine that others use, or that places programs otherwise, moves
+all absolute figures. So the contestants alternate round by round, and a row is a median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from clufs.daemon import _mind_the_collector
+from tests.bench import crowd, daemon, shells, system_calls
+from tests.bench.core import many_elsewhere
+from tests.bench.measure import TINY, Size
+from tests.bench.report import Row, Target, figure, machine, table, write_json
+from tests.bench.servers import Bare, Clufs, Hello, build_hello, running
+
+_BUILD = Path(__file__).parents[2] / "build"
+
+
+def _rows(size: Size, directory: Path, disk: Path) -> Iterator[Row]:
+    program = build_hello(_BUILD)
+    with ExitStack() as stack:
+
+        def run(server: Hello | Bare | Clufs) -> None:
+            stack.enter_context(running(server))
+
+        run(hello := Hello(directory, program))
+        run(bare := Bare(directory))
+        run(clufs := Clufs(directory))
+        yield from system_calls.measure(size, hello, bare, clufs, disk)
+        yield from shells.measure(size, clufs, disk)
+        yield from crowd.measure_clients(size, hello, clufs)
+        yield from daemon.measure_ls(size, clufs)
+        yield from daemon.measure_idle(size, clufs)
+    with running(clufs := Clufs(directory, "crowd")):
+        yield from crowd.measure_hand_over(size, clufs)
+        yield from crowd.measure_kill(size, clufs)
+    yield from daemon.measure_start(size, directory)
+    yield from _many_locks(size)
+
+
+def _many_locks(size: Size) -> Iterator[Row]:
+    many = many_elsewhere(size.locks)
+    at = f"at {size.locks:,} resources"
+    for key, what, unit, bound in (
+        ("block_bytes", f"core: a resource block with its lock, {at}", "bytes", 700),
+        ("lock_bytes", f"core: each further lock, {at}", "bytes", None),
+        ("pause_ms", f"core: longest collector pause, {at}", "ms", 10),
+    ):
+        target = Target(bound) if bound is not None else None
+        yield figure(key.replace("_", "-"), what, unit, [many[key]], target)
+
+
+def main() -> None:
+    """Measure everything, print the table, keep the JSON."""
+    parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
+    parser.add_argument("--tiny", action="store_true", help="hardly measure; only see that it runs")
+    parser.add_argument("--json", type=Path, default=_BUILD / "bench.json", metavar="FILE")
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("tests.bench: run it as root: it mounts file systems for others to use")
+    size = TINY if arguments.tiny else Size()
+    before = machine()
+    _mind_the_collector()
+    with (
+        tempfile.TemporaryDirectory(prefix="clufs-bench-") as directory,
+        tempfile.TemporaryDirectory(prefix="disk-", dir=_made(_BUILD)) as disk,
+    ):
+        rows = list(_rows(size, Path(directory), Path(disk)))
+    write_json(arguments.json, rows, before)
+    print(table(rows))
+    load = " ".join(f"{one}" for one in os.getloadavg())
+    print(f"\n{before['cpus']} CPUs, load at the end {load}; medians of {size.rounds} rounds")
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+if __name__ == "__main__":
+    main()

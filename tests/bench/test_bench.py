@@ -1,0 +1,29 @@
+"""The benchmark runs and shows every row; what it measures is nobody's test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+_PLACED = """
+    hello bare conversions lock flock hello-path bare-path path read shell hand-over hand-over-crowd
+""".split()
+_ONCE = """
+    core-pair core-conversions core-share clients ls idle waiter-memory kill start
+    block-bytes lock-bytes pause-ms
+""".split()
+
+
+def test_every_row_is_measured(tmp_path: Path) -> None:
+    kept = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "tests.bench", "--tiny", "--json", str(kept)]
+    root = Path(__file__).parents[2]
+    table = subprocess.check_output(command, cwd=root, text=True, timeout=120)
+    rows = {row["key"]: row for row in json.loads(kept.read_text())["rows"]}
+    placed = {f"{key}-{where}" for key in _PLACED for where in ("pinned", "free")}
+    assert set(rows) == placed | set(_ONCE)
+    for row in rows.values():
+        assert row["what"] in table
+        assert (row["reached"] is None) == (row["target"] is None)
