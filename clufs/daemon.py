@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -137,6 +138,7 @@ class Daemon:
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or umount(8); everybody is told before it returns."""
         _mind_the_collector()
+        _allow_many_owners()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.timers.run)
@@ -199,6 +201,12 @@ def _others_may_be_allowed() -> bool:
     except OSError:
         return False
     return "user_allow_other" in (line.strip() for line in lines)
+
+
+def _allow_many_owners() -> None:
+    """Every process that asks costs a descriptor: the usual soft limit of 1,024 would be the end of a crowd."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _mind_the_collector() -> None:
