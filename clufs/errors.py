@@ -176,3 +176,47 @@ class MissingPart(ProgramError):
     """Something this machine lacks; the message has the line that mends it."""
 
     exit_code = 69
+
+
+class PeerError(ClufsError):
+    """A connection between members was refused or dropped; nothing else was changed (EPROTO).
+
+    counter: the name of the count in `clufs.cluster.mesh.Counters` that grows by one.
+    """
+
+    errno = errno.EPROTO
+    counter = "garbage"
+
+
+class GarbageReceived(PeerError):
+    """Bytes that no member sends: an unknown kind, a wrong type, an oversize or impossible frame."""
+
+
+class TornStream(PeerError):
+    """The connection ended or failed; what was under way is sent again on the next one."""
+
+    counter = "torn"
+
+
+class StrangerRefused(PeerError):
+    """No certificate, or one that this cluster's authority did not sign."""
+
+    counter = "strangers"
+
+
+class WrongName(PeerError):
+    """A certificate of this cluster, but not that of the member it was shown for."""
+
+    counter = "wrong_names"
+
+
+class OldVersion(PeerError):
+    """The two members have no version of the protocol in common."""
+
+    counter = "old_versions"
+
+
+class OtherCluster(PeerError):
+    """A member of another cluster."""
+
+    counter = "other_clusters"

@@ -32,3 +32,33 @@ DEADLOCKS_KEPT = 100
 
 WITHDRAWN_PLACE_S = 1.0
 """A request repeated within this many seconds of its EINTR takes its old place (contract 2.1)."""
+
+FRAME_MAX_BYTES = 2**20
+"""One frame between members: a recovery may send thousands of locks in a message, and what comes
+behind it waits 10 ms at most on a 1 Gbit/s network."""
+
+MESSAGE_MAX_BYTES = FRAME_MAX_BYTES - 1024
+"""One message between members: it fits in a frame with the frame's own fields."""
+
+HELLO_MAX_BYTES = 4096
+"""The first frame of a connection: names and numbers; who is not known yet gets no more memory."""
+
+BATCH_BYTES = 2**16
+"""Messages go together in a frame up to this: four TLS records; larger frames gain nothing more."""
+
+SEND_WINDOW_BYTES = 2**20
+"""Sent and not acknowledged to one member: fills 1 Gbit/s at 8 ms; more waits, and is resent at once
+after a reconnection. The other end may have to hold as much for a view it has not installed."""
+
+SEND_QUEUE_MAX_BYTES = 2**26
+"""Waiting for one member beyond its window, who still counts as alive: 200,000 lock messages are more
+than `peer_dead_ms` of all that a member can ask; above it the member counts as silent."""
+
+MESSAGE_COST_BYTES = 64
+"""What a queued message costs beside its bytes; counted, so that empty messages are bounded too."""
+
+GREETINGS_MAX = 64
+"""Connections that have not said hello yet: all members at once (64) may, a flood of strangers may not."""
+
+MULTICAST_MAX_BYTES = 1_000_000
+"""One multicast: corosync's CPG takes 1,047,552 bytes."""

@@ -32,3 +32,35 @@ POLL_GRACE_S = 0.05
 
 MOUNT_LOOK_S = 5.0
 """How long a mount that is already there may take to answer before it counts as in use."""
+
+# Between members, a peer that hangs while its connection stays up (t in seconds from its last word):
+#
+#     t = 0.5      KEEPALIVE_S: its next word was due at the latest
+#     t = 1.5      LINK_SILENT_S: the connection is given up and dialled again: a dead path is not a dead peer
+#     t = 1.5-2.5  DIAL_MAX_S: at least one new attempt was made
+#     t = 3.0-3.5  PEER_DEAD_S, seen at the next tick: `Mesh.silent_since` tells; a verdict may follow
+
+KEEPALIVE_S = 0.5
+"""Every connection between members carries something at least this often, if only an acknowledgement."""
+
+LINK_SILENT_S = 3 * KEEPALIVE_S
+"""A connection without a word for so long is closed: TCP alone would retry for a quarter of an hour."""
+
+PEER_DEAD_S = 3.0
+"""`peer_dead_ms`: a member without a word for so long is reported: two attempts to reconnect fit in."""
+
+GREETING_S = 1.0
+"""From a connection's first packet to the end of both hellos; then it is refused as torn."""
+
+DIAL_MIN_S = 0.02
+"""The first pause before a lost connection is dialled again."""
+
+DIAL_MAX_S = 1.0
+"""The pause doubles up to this."""
+
+LISTEN_PAUSE_S = 0.1
+"""The pause after an accept(2) that failed for want of descriptors."""
+
+MULTICAST_RETRY_MIN_S, MULTICAST_RETRY_MAX_S = 0.001, 0.02
+"""corosync that is busy or forms a ring says TRY_AGAIN and does not tell when it is free: the first
+and the longest pause before a multicast is tried again."""

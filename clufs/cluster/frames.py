@@ -1,0 +1,129 @@
+"""What goes over a connection between two members: frames. Pure.
+
+A frame is its length (four bytes, big-endian) and that many bytes of MessagePack: an array that
+starts with a number, the kind. Whatever is not exactly that raises GarbageReceived.
+
+Versions: the kinds Hello and Refusal are the same in all versions; both ends say which versions they
+speak, and the highest in common is used. A later version may add fields at the end of a frame: an
+earlier one does not look at them. So two neighbouring versions work together.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from clufs.errors import GarbageReceived, OldVersion, OtherCluster, WrongName
+from clufs.limits import FRAME_MAX_BYTES, HELLO_MAX_BYTES
+
+PROTOCOL_MIN = 1
+PROTOCOL_MAX = 1
+
+_LENGTH_BYTES = 4
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """The first frame of each end: who it is, and where it stands.
+
+    view: the number of the view it has installed, 0 for none yet.
+    received: the last message it has of the other end in that view.
+    """
+
+    oldest: int
+    newest: int
+    cluster: str
+    member: int
+    incarnation: int
+    view: int
+    received: int
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """Instead of a Hello: why the connection ends, for the other end's report."""
+
+    why: str
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Messages first, first + 1, ... of a view; none: an acknowledgement alone.
+
+    received: the last message the sender has of the other end, in that same view.
+    """
+
+    view: int
+    first: int
+    received: int
+    messages: list[bytes]
+
+
+Frame = Hello | Refusal | Batch
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Hello | Refusal | Batch)
+
+
+def pack(frame: Frame) -> bytes:
+    """Return the bytes of a frame."""
+    body = _encoder.encode(frame)
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+class Cutter:
+    """Cuts what comes in, in pieces of any size, into frames.
+
+    Until `known` is called a frame may have HELLO_MAX_BYTES only. After GarbageReceived a cutter is
+    of no further use: where the next frame would begin is not known.
+    """
+
+    __slots__ = ("_buffer", "_largest", "_start")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._start = 0
+        self._largest = HELLO_MAX_BYTES
+
+    def known(self) -> None:
+        """The other end has said who it is: frames of full size are let in."""
+        self._largest = FRAME_MAX_BYTES
+
+    def feed(self, data: bytes) -> None:
+        """Append what was received."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+        self._buffer += data
+
+    def next(self) -> Frame | None:
+        """Return the next whole frame, or None while there is none."""
+        body = self._start + _LENGTH_BYTES
+        if len(self._buffer) < body:
+            return None
+        size = int.from_bytes(self._buffer[self._start : body], "big")
+        if size > self._largest:
+            raise GarbageReceived(f"a frame of {size} bytes, where {self._largest} may be")
+        end = body + size
+        if len(self._buffer) < end:
+            return None
+        self._start = end
+        try:
+            return _decoder.decode(self._buffer[body:end])
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise GarbageReceived(f"not a frame: {error}") from error
+
+
+def check_hello(hello: Hello, cluster: str, peer_id: int) -> int:
+    """Return the version to speak with whoever sent `hello`; the certificate said it is `peer_id`.
+
+    Raises OtherCluster, WrongName, OldVersion or GarbageReceived.
+    """
+    if not (0 <= hello.oldest <= hello.newest and hello.view >= 0 and hello.received >= 0):
+        raise GarbageReceived("a hello with impossible numbers")
+    if hello.cluster != cluster:
+        raise OtherCluster(f"it is of cluster {hello.cluster!r}, this is {cluster!r}")
+    version = min(hello.newest, PROTOCOL_MAX)
+    if version < max(hello.oldest, PROTOCOL_MIN):
+        raise OldVersion(
+            f"it speaks protocol {hello.oldest} to {hello.newest}, this {PROTOCOL_MIN} to {PROTOCOL_MAX}"
+        )
+    if hello.member != peer_id:
+        raise WrongName(f"it says it is member {hello.member}, its certificate is of {peer_id}")
+    return version
