@@ -64,3 +64,9 @@ LISTEN_PAUSE_S = 0.1
 MULTICAST_RETRY_MIN_S, MULTICAST_RETRY_MAX_S = 0.001, 0.02
 """corosync that is busy or forms a ring says TRY_AGAIN and does not tell when it is free: the first
 and the longest pause before a multicast is tried again."""
+
+LAB_START_S = 60.0
+"""How long a program of a lab's member may take to answer: generous, as many start on one machine at once."""
+
+LAB_END_S = 10.0
+"""How long the killed processes of a lab may take to be gone: the kernel unmounts and unlinks meanwhile."""

@@ -1,0 +1,90 @@
+"""clufs lab: a cluster on this machine, each member in namespaces of its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from clufs.errors import MissingPart, UsageError
+from clufs.lab import cluster
+from clufs.lab.plan import DIR, MEMBERS_MAX, Lab
+
+_WHAT = ("clufsd", "corosync", "member")
+_FAULTS = {
+    "kill": (cluster.kill, "kill a member, or one of its programs"),
+    "pause": (cluster.pause, "stop it as it stands"),
+    "resume": (cluster.resume, "let it go on"),
+    "restart": (cluster.restart, "start it again, after killing it if it is there"),
+}
+
+
+def _members(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MEMBERS_MAX:
+        raise argparse.ArgumentTypeError(f"1 to {MEMBERS_MAX}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clufs lab", description="A cluster on this machine, to try and to break things."
+    )
+    directory = argparse.ArgumentParser(add_help=False)
+    directory.add_argument("--dir", metavar="DIR", default=DIR, help=f"the lab's files ({DIR})")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, purpose: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=purpose, description=purpose, parents=[directory])
+
+    up = add("up", "bring it up; returns when all members are in and /clu answers")
+    up.add_argument("--members", metavar="N", type=_members, default=3, help="how many (3)")
+    execute = add("exec", "run a command in a member; its exit status and output are passed on")
+    execute.add_argument("member", metavar="MEMBER")
+    execute.add_argument("words", metavar="COMMAND", nargs="+")
+    add("shell", "a shell in a member").add_argument("member", metavar="MEMBER")
+    for name, (_, purpose) in _FAULTS.items():
+        fault = add(name, purpose)
+        fault.add_argument("member", metavar="MEMBER")
+        fault.add_argument("--what", choices=_WHAT, default="member", help="member by default")
+    cut = add("cut", "cut a member off, or two members from each other")
+    cut.add_argument("members", metavar="MEMBER", nargs="+")
+    add("heal", "mend every cut")
+    add("status", "a line for each member")
+    add("down", "end it; nothing is left")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what is asked; 0, or does not return for exec and shell."""
+    arguments = _parser().parse_args(argv)
+    lab = Lab(arguments.dir)
+    command = arguments.command
+    cluster.check_machine()
+    if command == "up":
+        cluster.up(lab, arguments.members)
+    elif command == "down":
+        cluster.down(lab)
+    elif command in _FAULTS:
+        _FAULTS[command][0](lab, arguments.member, arguments.what)
+    elif command == "cut":
+        if len(arguments.members) > 2:
+            raise UsageError("cut takes one member or two")
+        cluster.cut(lab, tuple(arguments.members))
+    elif command == "heal":
+        cluster.heal(lab)
+    elif command == "status":
+        print("\n".join(cluster.status(lab)))
+    else:
+        _become(lab, arguments)
+    return 0
+
+
+def _become(lab: Lab, arguments: argparse.Namespace) -> None:
+    """Turn into the command inside a member: descriptors, signals and exit status are its own."""
+    shell = [os.environ.get("SHELL", "/bin/sh")]
+    words = arguments.words if arguments.command == "exec" else shell
+    command = cluster.command_in(lab, arguments.member, words)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        raise MissingPart(f"{command[0]}: {os.strerror(error.errno or 0)}") from error

@@ -1,0 +1,163 @@
+"""A lab on paper: its members, where their files lie, and what their programs are told. Starts nothing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from clufs.errors import ConfigError, UsageError
+
+DIR = "/run/clufs-lab"
+MOUNT_POINT = "/clu"
+SWITCH = "switch"
+FIRST_NAMES = ("provolone", "polishham", "pepicelli")
+MEMBERS_MAX = 64
+NETWORK = "10.77.0"
+
+# One second instead of corosync's three: whoever cuts a member wants to see it.
+_TOKEN_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LabMember:
+    """One member of a lab. number: its corosync node id, and the end of its address."""
+
+    number: int
+    name: str
+    directory: Path
+
+    @property
+    def address(self) -> str:
+        """Its address in the lab's own network."""
+        return f"{NETWORK}.{self.number}"
+
+    @property
+    def port(self) -> str:
+        """The switch's end of its cable."""
+        return f"port{self.number}"
+
+    @property
+    def corosync(self) -> list[str]:
+        """The command line of its corosync, which is also how the process is found."""
+        return ["corosync", "-f", "-c", str(self.directory / "corosync.conf")]
+
+    @property
+    def clufsd(self) -> list[str]:
+        """The command line of its daemon, which is also how the process is found."""
+        daemon = [sys.executable, "-m", "clufs.cli.clufsd", MOUNT_POINT]
+        state, config = self.directory / "state", self.directory / "clufs.toml"
+        return [*daemon, "--state", str(state), "--config", str(config)]
+
+    def service(self, what: str) -> list[str]:
+        """The command line of `corosync` or `clufsd`."""
+        return self.corosync if what == "corosync" else self.clufsd
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What of a lab is on disk beside its members' files (lab.json)."""
+
+    members: int
+    made_mount_point: bool
+
+
+class Lab:
+    """The lab in one directory."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory).resolve()
+
+    @property
+    def key(self) -> Path:
+        """corosync's cluster key."""
+        return self.directory / "corosync.key"
+
+    @property
+    def cuts(self) -> Path:
+        """The file of cut cables: a line for each, one name or two."""
+        return self.directory / "cuts"
+
+    @property
+    def _facts(self) -> Path:
+        return self.directory / "lab.json"
+
+    def exists(self) -> bool:
+        """Whether a lab was set up here, also one that was never finished."""
+        return self._facts.exists()
+
+    def write(self, facts: Facts) -> None:
+        """Keep what the lab is made of."""
+        self._facts.write_bytes(msgspec.json.encode(facts) + b"\n")
+
+    def facts(self) -> Facts:
+        """What the lab is made of. Raises UsageError if there is none, ConfigError if it is torn."""
+        try:
+            return msgspec.json.decode(self._facts.read_bytes(), type=Facts)
+        except FileNotFoundError:
+            raise UsageError(f"no lab is up in {self.directory}: clufs lab up") from None
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{self._facts}: {error}: clufs lab down, then up") from error
+
+    def members(self) -> list[LabMember]:
+        """Everybody, by number. Raises as facts()."""
+        return members(self.directory, self.facts().members)
+
+    def member(self, name: str) -> LabMember:
+        """The member of that name. Raises UsageError, or as facts()."""
+        everybody = self.members()
+        for member in everybody:
+            if member.name == name:
+                return member
+        names = " ".join(member.name for member in everybody)
+        raise UsageError(f"no member {name!r}: {names}")
+
+
+def members(directory: Path, count: int) -> list[LabMember]:
+    """The members of a lab of `count`, by number."""
+    names = [*FIRST_NAMES, *(f"m{number}" for number in range(4, count + 1))][:count]
+    return [LabMember(number, name, directory / name) for number, name in enumerate(names, 1)]
+
+
+def corosync_conf(lab: Lab, member: LabMember, everybody: list[LabMember]) -> str:
+    """corosync.conf of one member. A brace must end its line."""
+    nodes = "".join(
+        f"    node {{\n        ring0_addr: {one.address}\n        name: {one.name}\n"
+        f"        nodeid: {one.number}\n    }}\n"
+        for one in everybody
+    )
+    return f"""\
+totem {{
+    version: 2
+    cluster_name: clufs-lab
+    transport: knet
+    token: {_TOKEN_MS}
+    crypto_cipher: aes256
+    crypto_hash: sha256
+    keyfile: {lab.key}
+}}
+quorum {{
+    provider: corosync_votequorum
+}}
+nodelist {{
+{nodes}}}
+system {{
+    state_dir: {member.directory / "corosync"}
+    sched_rr: no
+    move_to_root_cgroup: no
+    allow_knet_handle_fallback: yes
+}}
+logging {{
+    to_stderr: no
+    to_syslog: no
+    to_logfile: yes
+    logfile: {member.directory / "corosync.log"}
+    timestamp: hires
+}}
+"""
+
+
+def clufs_toml(member: LabMember) -> str:
+    """clufs.toml of one member."""
+    return f'[member]\nname = "{member.name}"\n\n[engine]\nkind = "corosync"\n'
