@@ -198,6 +198,12 @@ class TornStream(PeerError):
     counter = "torn"
 
 
+class Unreachable(PeerError):
+    """No connection could be made: the member is off, starting, or cut off."""
+
+    counter = "unreachable"
+
+
 class StrangerRefused(PeerError):
     """No certificate, or one that this cluster's authority did not sign."""
 

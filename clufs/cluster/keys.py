@@ -12,6 +12,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clufs.errors import ConfigError, StrangerRefused
 
@@ -64,10 +65,13 @@ class Keys:
 
 def peer_name(tls: ssl.SSLObject | ssl.SSLSocket) -> str:
     """Return the member's name in the other end's certificate; StrangerRefused if it has none."""
-    shown = tls.getpeercert() or {}
-    subject = shown.get("subject", ())
-    assert isinstance(subject, tuple)
-    names = [value for part in subject for key, value in part if key == "commonName"]
+    shown: dict[str, Any] = tls.getpeercert() or {}
+    names = [
+        str(value)
+        for part in shown.get("subject", ())
+        for key, value in part
+        if key == "commonName"
+    ]
     if len(names) != 1:
         raise StrangerRefused("its certificate has no member's name")
-    return str(names[0])
+    return names[0]

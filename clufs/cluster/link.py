@@ -45,8 +45,13 @@ class Link:
     __slots__ = ("_blocked", "_incoming", "_outgoing", "_unsent", "closed", "heard", "sock", "tls")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, accepting: bool) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        """Take a connected socket over; TornStream, and it is closed, if it is so no more."""
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            sock.close()
+            raise TornStream(f"connecting: {error}") from error
         self.sock = sock
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()

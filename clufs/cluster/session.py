@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import islice
 
 from clufs.cluster.frames import Batch
 from clufs.errors import GarbageReceived
@@ -183,10 +182,11 @@ class Session:
         size = 0
         while waiting:
             cost = len(waiting[0]) + MESSAGE_COST_BYTES
-            # A message larger than either bound goes alone.
             if found and size + cost > BATCH_BYTES:
                 break
-            if self._in_flight and self._in_flight + cost > SEND_WINDOW_BYTES:
+            # What is below the window may grow beyond it by one message: a large one must not wait
+            # for an acknowledgement that is sent after ACK_AFTER_BYTES only.
+            if self._in_flight >= SEND_WINDOW_BYTES:
                 break
             found.append(waiting.popleft())
             size += cost

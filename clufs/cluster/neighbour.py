@@ -1,0 +1,269 @@
+"""One other member as the mesh sees it: its session, its connection, when it was last heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from clufs.cluster.frames import Batch, Cutter, Hello, Refusal, pack
+from clufs.cluster.interface import Peer
+from clufs.cluster.link import Link
+from clufs.cluster.session import Session, Tally
+from clufs.errors import GarbageReceived, PeerError, TornStream
+from clufs.limits import BATCH_BYTES
+from clufs.timeouts import KEEPALIVE_S, LINK_SILENT_S, PEER_DEAD_S
+
+Handler = Callable[[int, bytes], None]
+"""Called with a peer's id and a message. A PeerError from it: the message cannot be understood."""
+
+
+@dataclass(slots=True)
+class Counters(Tally):
+    """What the mesh counts since it started, for /clu/status/metrics.
+
+    strangers, wrong_names, old_versions, other_clusters, garbage, torn: connections refused or
+    dropped for that. unreachable: attempts that reached nobody. silent: dropped because nothing came
+    for LINK_SILENT_S. turned_away: not even looked at, because too many were being made.
+    connections: those that reached the first message.
+    """
+
+    strangers: int = 0
+    wrong_names: int = 0
+    old_versions: int = 0
+    other_clusters: int = 0
+    garbage: int = 0
+    torn: int = 0
+    unreachable: int = 0
+    silent: int = 0
+    turned_away: int = 0
+    connections: int = 0
+    frames_sent: int = 0
+    frames_received: int = 0
+    messages_sent: int = 0
+    messages_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def refused(self, error: PeerError) -> None:
+        """Count a connection that ended with `error`."""
+        setattr(self, error.counter, getattr(self, error.counter) + 1)
+
+
+class Outbox:
+    """The neighbours for whom something is queued; `wake` tells the task that flushes."""
+
+    __slots__ = ("_touched", "flushing", "wake")
+
+    def __init__(self) -> None:
+        self._touched: set[Neighbour] = set()
+        self.wake = trio.Event()
+        self.flushing = False  # somebody flushes before the next task switch
+
+    def touch(self, neighbour: Neighbour) -> None:
+        """Something is queued for `neighbour`, or ready to be handled."""
+        self._touched.add(neighbour)
+        if not self.flushing:
+            self.wake.set()
+
+    def flush(self) -> None:
+        """Handle what is ready and send what is queued, as far as sockets take it."""
+        self.flushing = True
+        try:
+            while self._touched:
+                neighbour = self._touched.pop()
+                neighbour.handle()
+                neighbour.flush()
+        finally:
+            self.flushing = False
+
+
+@dataclass(slots=True, eq=False)
+class Neighbour:
+    """State and deeds of the stream to and from one member.
+
+    heard: the last time something good came, or when this incarnation came into a view, in trio's time.
+    version: the protocol spoken with it, None before the first connection.
+    trouble: why the last connection failed or ended, or an empty string.
+    """
+
+    peer: Peer
+    counters: Counters
+    outbox: Outbox
+    handler: Handler
+    session: Session = field(init=False)
+    link: Link | None = None
+    version: int | None = None
+    trouble: str = ""
+    heard: float = 0.0
+    spoke: bool = False  # since the last tick
+    room: trio.Event = field(default_factory=trio.Event)
+    handling: bool = False
+
+    def __post_init__(self) -> None:
+        self.session = Session(self.counters)
+
+    # ---------------------------------------------------------- views
+
+    def install(self, view: int, incarnation: int | None, now: float) -> None:
+        """A view was installed, with this member's incarnation in it or None."""
+        if incarnation != self.session.member:
+            self.heard = now
+        self.session.install(view, incarnation)
+        self.room.set()
+
+    def silent_since(self, now: float) -> float | None:
+        """When it was last heard, if it is in the view and that is too long before `now`; else None."""
+        if self.session.member is None:
+            return None
+        if self.session.broken or now - self.heard >= PEER_DEAD_S:
+            return self.heard
+        return None
+
+    def tick(self, now: float, late: float) -> None:
+        """Every KEEPALIVE_S: say something if nothing was said, give a silent connection up.
+
+        late: for how long this process did nothing, so that it could hear nobody.
+        """
+        self.heard += late
+        if self.link is not None:
+            self.link.heard += late
+            if now - self.link.heard > LINK_SILENT_S:
+                self.counters.silent += 1
+                self.drop("nothing came for too long")
+            elif not self.spoke and not self.link.congested:
+                self._write(pack(self.session.acknowledgement()))
+        self.spoke = False
+
+    # ---------------------------------------------------------- the connection
+
+    def take(self, link: Link, hello: Hello, version: int) -> None:
+        """Go on over `link`, whose other end has said `hello`. A connection before it is closed."""
+        self.session.connected(hello.incarnation, hello.view, hello.received)
+        if self.link is not None:
+            self.drop("it has connected again")
+        self.link, self.version, self.trouble = link, version, ""
+        self.counters.connections += 1
+
+    def drop(self, why: str) -> None:
+        """Close the connection, if there is one; messages wait for the next."""
+        self.trouble = why
+        if self.link is not None:
+            link, self.link = self.link, None
+            link.close()
+
+    async def serve(self, link: Link, cutter: Cutter) -> PeerError:
+        """Read and write until the connection fails, and return why. `take` comes before it."""
+        error: PeerError = TornStream("")
+
+        async def write() -> None:
+            while not link.closed:
+                try:
+                    await link.write_on()
+                except PeerError:
+                    return  # the reading end says why
+                self.flush()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            self.flush()
+            try:
+                while True:
+                    self._digest(link, cutter)
+                    cutter.feed(await link.receive())
+            except PeerError as caught:
+                error = caught
+            nursery.cancel_scope.cancel()
+        # Whoever dropped the link has said why already.
+        if self.link is link:
+            self.drop(str(error))
+            return error
+        return TornStream(self.trouble)
+
+    def _digest(self, link: Link, cutter: Cutter) -> None:
+        """Handle every whole frame that has come, and send what that gave rise to."""
+        self.outbox.flushing = True
+        try:
+            while not link.closed and (frame := cutter.next()) is not None:
+                self._accept(frame)
+                link.heard = trio.current_time()
+                if self.session.caller == self.session.member:
+                    self.heard = link.heard
+                self.handle()
+        finally:
+            # Answers to others, too, leave without a task switch.
+            self.outbox.touch(self)
+            self.outbox.flush()
+
+    def _accept(self, frame: Hello | Refusal | Batch) -> None:
+        if not isinstance(frame, Batch):
+            raise GarbageReceived("a second hello")
+        self.counters.frames_received += 1
+        self.session.receive(frame)
+        if not self.room.is_set() and not self.session.crowded:
+            self.room.set()
+
+    def handle(self) -> None:
+        """Hand what is ready to the handler, in order; a handler that comes back here changes nothing."""
+        if self.handling:
+            return
+        ready = self.session.ready
+        self.handling = True
+        try:
+            while ready:
+                self.counters.messages_received += 1
+                message = ready.popleft()
+                self.counters.bytes_received += len(message)
+                self.handler(self.peer.id, message)
+        except PeerError as error:
+            # It was received, so it will not come again; without it nothing behind it is right.
+            self.counters.refused(error)
+            self.session.give_up(f"a message cannot be understood: {error}")
+        finally:
+            self.handling = False
+
+    # ---------------------------------------------------------- sending
+
+    def send(self, message: bytes) -> None:
+        """Queue a message; `flush` sends it."""
+        self.session.send(message)
+        if self.session.crowded and self.room.is_set():
+            self.room = trio.Event()
+        elif self.session.broken:
+            self.room.set()
+
+    def flush(self) -> None:
+        """Send what is queued, as far as window and socket allow, many messages in one write."""
+        while self.link is not None and not self.link.congested:
+            frames = self._frames()
+            if not frames:
+                return
+            self._write(frames)
+
+    def _frames(self) -> bytes:
+        """Return frames for one write, at least one if any may be sent."""
+        frames = b""
+        while len(frames) < BATCH_BYTES and (batch := self.session.next_batch()) is not None:
+            self.counters.frames_sent += 1
+            self.counters.messages_sent += len(batch.messages)
+            frames += pack(batch)
+        return frames
+
+    def _write(self, data: bytes) -> None:
+        assert self.link is not None
+        self.spoke = True
+        self.counters.bytes_sent += len(data)
+        try:
+            self.link.send(data)
+        except PeerError as error:
+            self.drop(str(error))
+
+
+def late_by(now: float, last: float) -> float:
+    """For how long this process stood still, if a tick at `now` follows one at `last`.
+
+    A little lateness is load, and says nothing of what could be heard.
+    """
+    late = now - last - KEEPALIVE_S
+    return late if late > KEEPALIVE_S else 0.0
