@@ -70,3 +70,6 @@ LAB_START_S = 60.0
 
 LAB_END_S = 10.0
 """How long the killed processes of a lab may take to be gone: the kernel unmounts and unlinks meanwhile."""
+
+LAB_EXEC_S = 3.0
+"""How long a program of the lab that was started may take to be seen under its own command line."""

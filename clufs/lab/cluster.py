@@ -17,7 +17,7 @@ import clufs
 from clufs.errors import ClufsError, MissingPart, ProgramError, UsageError
 from clufs.lab import network, plan, processes
 from clufs.lab.plan import MOUNT_POINT, SWITCH, Facts, Lab, LabMember
-from clufs.timeouts import LAB_END_S, LAB_START_S
+from clufs.timeouts import LAB_END_S, LAB_EXEC_S, LAB_START_S
 
 _KEY_BYTES = 128
 _POLL_S = 0.05
@@ -169,24 +169,26 @@ def _start_service(init: int, member: LabMember, service: str) -> None:
 
 def _await_service(lab: Lab, init: int, member: LabMember, service: str) -> None:
     answers = _corosync_answers if service == "corosync" else _clufsd_answers
-    everybody = len(lab.members()) if not network.read_cuts(lab) else 1
-    alive = _wait_for(
-        lambda: (
-            processes.service(init, member.service(service)) is None
-            or answers(init, member, everybody)
-        )
+    # Whoever is dead or cut off is not waited for.
+    everybody = len(processes.inits(lab.directory)) - 1 if not network.read_cuts(lab) else 1
+    command = member.service(service)
+    # It is started by setsid(1), which may not have become it yet.
+    _wait_for(lambda: processes.service(init, command) is not None, LAB_EXEC_S)
+    ready = _wait_for(
+        lambda: processes.service(init, command) is None or answers(init, member, everybody),
+        LAB_START_S,
     )
-    if processes.service(init, member.service(service)) is None:
+    if processes.service(init, command) is None:
         raise ProgramError(f"{member.name}: {service} ended: {_last_words(member, service)}")
-    if not alive:
+    if not ready:
         words = _last_words(member, service)
         raise ProgramError(
             f"{member.name}: {service} is not ready after {LAB_START_S:g} s: {words}"
         )
 
 
-def _wait_for(true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + LAB_START_S
+def _wait_for(true: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
     while not true():
         if time.monotonic() > deadline:
             return False

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -66,7 +67,8 @@ def is_stopped(pid: int) -> bool:
 def signal_member(init: int, number: signal.Signals) -> None:
     """Signal every process of a member, process 1 included."""
     # -1 is everybody in the sender's pid namespace but process 1 and the sender.
-    inside = ["nsenter", "-t", str(init), "--pid", "--", "kill", "-s", number.name[3:], "--", "-1"]
+    program = f"import os; os.kill(-1, {int(number)})"
+    inside = ["nsenter", "-t", str(init), "--pid", "--", sys.executable, "-S", "-E", "-c", program]
     subprocess.run(inside, stderr=subprocess.DEVNULL, check=False)
     send(init, number)
 
