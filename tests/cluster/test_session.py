@@ -170,7 +170,7 @@ def test_the_window_stops_the_sender_and_crowds_it() -> None:
     size = SEND_WINDOW_BYTES // 8
     for _ in range(20):
         a.send(bytes(size))
-    assert a.crowded
+    assert a.crowded is True
     batches = []
     while (batch := a.next_batch()) is not None:
         batches.append(batch)
@@ -180,8 +180,10 @@ def test_the_window_stops_the_sender_and_crowds_it() -> None:
     a.receive(b.acknowledgement())
     carry(a, b)
     a.receive(b.acknowledgement())
-    assert not a.crowded
     carry(a, b)
+    a.receive(b.acknowledgement())
+    crowded: bool = a.crowded
+    assert (crowded, a.next_batch()) == (False, None)
     assert len(taken(b)) == 20
 
 
@@ -200,9 +202,9 @@ def test_one_way_traffic_never_waits_for_a_keepalive(size: int) -> None:
 
 def test_too_much_for_one_member_breaks_its_session_until_the_next_view() -> None:
     a, b = pair()
-    while not a.broken:
+    while not a.tally.overruns:
         a.send(bytes(MESSAGE_MAX_BYTES))
-    assert a.tally.overruns == 1
+    assert a.broken
     assert a.tally.unsent >= SEND_QUEUE_MAX_BYTES // MESSAGE_MAX_BYTES
     assert a.next_batch() is None
     assert not a.crowded
