@@ -13,7 +13,7 @@ wanted="fuse3 libfuse3-dev pkg-config gcc libc6-dev"
 
 # What the tests drive /clu with, and what they read the man pages with.
 if [ "$purpose" = test ]; then
-    wanted="$wanted attr bash busybox dash groff-base lsof man-db procps rsync util-linux"
+    wanted="$wanted attr bash busybox corosync dash groff-base iproute2 lsof man-db procps rsync util-linux"
 fi
 
 # Debian's python3 comes without headers and without ensurepip; any other brings both.
