@@ -142,7 +142,9 @@ class Copies(Guests):
         id = self._id()
         parent = None if copy.parent is None else self.lock_id(copy.parent)
         lock = self.lock_id(copy)
-        message = Ask(self.view, id, lock, event.name, event.request, parent, event.place)
+        new = copy.granted is None and event.request.verb is Verb.LOCK
+        request, place = event.request, event.place
+        message = Ask(self.view, id, lock, event.name, request, new, parent, place)
         self._open[id] = Open(message, copy, event)
         self._open_on[copy][id] = None
         return Send(master, message)
@@ -283,11 +285,12 @@ class Copies(Guests):
             return []
         copy, request = found.lock, found.event.request
         refuse = Refuse(message.error, found.event.client, copy if found.queued else None)
-        if request.verb is not Verb.LOCK:
-            held = [] if copy is None else self._releasing.pop(copy, [])
-            return [refuse, *self._replay(now, held)]
         if copy is None:
-            return []
+            return [refuse]
+        if request.verb is Verb.UNLOCK:
+            return [refuse, *self._replay(now, self._releasing.pop(copy))]
+        if request.verb is not Verb.LOCK:
+            return [refuse]
         if copy.granted is not None:
             self._put_back(copy)
             return [refuse]

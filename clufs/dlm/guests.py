@@ -96,13 +96,14 @@ class Guests(Master):
         """A request of another member on a name that is mastered here."""
         guest = self.guests.get(message.lock)
         if guest is None:
+            if not message.new:
+                return self._not_held(message, "the lock was released before")
             guest = Guest(message.lock)
         parent = None
-        if message.parent is not None:
+        if message.new and message.parent is not None:
             above = self.guests.get(message.parent)
             if above is None:
-                error = NotHeld("the lock above it is not granted")
-                return [Send(message.id.member, Refused(self.view, message.id, error))]
+                return self._not_held(message, "the lock above it is not granted")
             parent = _lock_of(above)
         event = Asked(
             guest,
@@ -117,6 +118,9 @@ class Guests(Master):
         if guest.locks:
             self.guests[guest.id] = guest
         return self._tell_all(effects)
+
+    def _not_held(self, message: Ask, why: str) -> Sequence[Effect]:
+        return [Send(message.id.member, Refused(self.view, message.id, NotHeld(why)))]
 
     def _serve_withdraw(self, now: float, message: Withdraw) -> Sequence[Effect]:
         guest = self.guests.get(message.lock)

@@ -65,7 +65,7 @@ class Dropped:
 class Ask:
     """A request on a lock; kept at home until it is answered.
 
-    parent: the lock above, where this is the first request of a sublock.
+    new: it makes the lock. parent: the lock above, for a sublock.
     place: the queue place to take again.
     """
 
@@ -74,6 +74,7 @@ class Ask:
     lock: Id
     name: bytes
     request: Request
+    new: bool
     parent: Id | None = None
     place: int | None = None
 

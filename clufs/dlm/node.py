@@ -35,6 +35,7 @@ from clufs.dlm.messages import (
     Finished,
     Gone,
     Granted,
+    Id,
     LookedUp,
     Lookup,
     NotMaster,
@@ -77,8 +78,8 @@ class Node(Copies):
         self._answers: dict[type, Callable[[float, Any], Sequence[Effect]]] = {
             LookedUp: self._looked_up,
             Ask: self._on_ask,
-            Withdraw: self._serve_withdraw,
-            Ended: self._serve_ended,
+            Withdraw: self._on_withdraw,
+            Ended: self._on_ended,
             NotMaster: self._not_master,
             Granted: self._granted,
             Queued: self._queued,
@@ -123,11 +124,12 @@ class Node(Copies):
     # --------------------------------------------------------------- masters
 
     def _route(self, now: float, event: Asked) -> Sequence[Effect]:
-        root = root_of(event.name)
-        if root in self._idle:
-            del self._idle[root]
+        name, idle = event.name, self._idle
+        if name in idle:  # the usual case: the same member uses the name again
+            del idle[name]
             return self._new_block(now, event)
-        if root in self.blocks:
+        root = root_of(name)
+        if root in self.blocks or root in idle:
             return self._new_block(now, event)
         if isinstance(event.parent, Copy) and event.parent in self._releasing:
             self._releasing[event.parent].append(event)
@@ -153,6 +155,8 @@ class Node(Copies):
             seeking.append(waiting)
             return []
         self._seeking[root] = [waiting]
+        if root in self.blocks or root in self._idle:  # an earlier request has found that out
+            return self._looked_up(now, LookedUp(self.view, root, self.member, 0))
         member = directory_member(root, self.members)
         if member == self.member:
             master = self.directory.master_of(root, self.member)
@@ -165,7 +169,8 @@ class Node(Copies):
         here = master == self.member
         if here:
             self._sequence = max(self._sequence, message.floor)
-            self._rest(root)
+            if root not in self.blocks:
+                self._idle[root] = None
         else:
             self._remember(root, master)
         effects: Effects = []
@@ -192,6 +197,24 @@ class Node(Copies):
             self._seeking[root].append(message)
             return []
         return [Send(message.id.member, NotMaster(self.view, message.id))]
+
+    def _on_withdraw(self, now: float, message: Withdraw) -> Sequence[Effect]:
+        unheard = self._never_heard((message.lock,))
+        return [*unheard, *self._serve_withdraw(now, message)]
+
+    def _on_ended(self, now: float, message: Ended) -> Sequence[Effect]:
+        return [*self._never_heard(message.locks), *self._serve_ended(now, message)]
+
+    def _never_heard(self, locks: tuple[Id, ...]) -> list[Effect]:
+        """These locks are given up: their requests that wait here for the directory go, too."""
+        effects: list[Effect] = []
+        for root, waiting in self._seeking.items():
+            gone = [found for found in waiting if isinstance(found, Ask) and found.lock in locks]
+            if gone:
+                self._seeking[root] = [found for found in waiting if found not in gone]
+            for found in gone:
+                effects += self._not_held(found, "the request was given up")
+        return effects
 
     def _not_master(self, now: float, message: NotMaster) -> Sequence[Effect]:
         found = self._answered(message.id)
@@ -247,10 +270,7 @@ class Node(Copies):
     def _end_block(self, name: bytes) -> None:
         del self.blocks[name]
         if self._shared and b".sub/" not in name:
-            self._rest(name)
-
-    def _rest(self, root: bytes) -> None:
-        self._idle[root] = None
+            self._idle[name] = None
 
     def _drop_idle(self) -> list[Effect]:
         """Give up the names that have been idle for longest, where there are too many."""

@@ -318,3 +318,39 @@ def test_a_member_that_no_longer_masters_a_name_says_so(monkeypatch: pytest.Monk
     cluster.settle()  # ... but A has given the name up
     assert cluster.lock(B, "q", name).granted is Mode.EX
     assert cluster.master(name) in (A, B)
+
+
+def test_an_owner_that_ends_while_its_request_waits_for_the_directory_leaves_nothing() -> None:
+    name = name_with_directory(C)
+    cluster = Cluster()
+    cluster.says(A, "p", "EX", name)
+    cluster.deliver((A, C))  # A will be the master; the answer is on its way
+    cluster.says(B, "q", "EX", name)
+    cluster.deliver((B, C))
+    cluster.deliver((C, B))
+    cluster.deliver((B, A))  # B's request is at A before A knows that it is the master
+    cluster.dies(B, "q")
+    cluster.deliver((B, A))
+    cluster.settle()
+    assert cluster.granted() == [f"p@{A}"]
+    assert cluster.nodes[A].guests == {}
+    assert cluster.nodes[B].open_requests() == []
+
+
+def test_two_requests_sent_back_by_a_former_master_become_one_master(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clufs.dlm.node.IDLE_NAMES_KEPT", 0)
+    name = name_with_directory(C)
+    cluster = Cluster()
+    cluster.says(A, "p", "EX", name)
+    cluster.settle()
+    cluster.says(B, "q", "PR", name)
+    cluster.says(B, "r", "PR", name)
+    cluster.deliver((B, C))
+    cluster.deliver((C, B))
+    cluster.says(A, "p", "UN", name)
+    cluster.says(A, "p", "EX", name_with_directory(A))
+    cluster.settle()
+    assert cluster.lock(B, "q", name).granted is cluster.lock(B, "r", name).granted is Mode.PR
+    assert cluster.master(name) in MEMBERS

@@ -33,10 +33,7 @@ class Crowd:
         person = self.cluster.person(member, who)
         lock = person.locks.get(name)
         if pick() < 0.05:
-            for client in [key for key, owner in self.asked.items() if owner == person.name]:
-                del self.asked[client]
-            self.cluster.dies(member, who, pick() < 0.5)
-            assert person.locks == {}
+            self.die(member, who, pick() < 0.5)
         elif pick() < 0.1 and lock is not None and lock.wanted is not None:
             self.asked.pop(lock.client, None)
             self.cluster.withdraws(member, who, name)
@@ -46,6 +43,13 @@ class Crowd:
                 self.ask(member, who, name + SUB, Request(Verb.LOCK, self.mode()), lock)
         else:
             self.ask(member, who, self.random.choice([name, name, name + SUB]), self.request())
+
+    def die(self, member: str, who: str, abnormal: bool) -> None:
+        person = self.cluster.person(member, who)
+        for client in [key for key, owner in self.asked.items() if owner == person.name]:
+            del self.asked[client]
+        self.cluster.dies(member, who, abnormal)
+        assert person.locks == {}
 
     def mode(self) -> Mode:
         return self.random.choice(list(Mode))
@@ -75,9 +79,7 @@ class Crowd:
         """Every request is answered once, and nothing is heard of what was given up."""
         for _, effect in self.cluster.heard:
             if isinstance(effect, Grant):
-                lock = effect.lock
-                if lock.granted is not None and lock.wanted is None:
-                    assert self.asked.pop(lock.client, None) is not None
+                assert self.asked.pop(effect.lock.client, None) is not None, effect.lock.client
             elif isinstance(effect, Refuse):
                 self.asked.pop(effect.client, None)
             elif isinstance(effect, Released):
@@ -90,11 +92,19 @@ class Crowd:
                 assert block.valseq >= self.valseqs.get(name, 0), "an older value"
                 self.valseqs[name] = block.valseq
 
+    def settle(self) -> None:
+        while any(self.cluster.wires.values()):
+            self.cluster.deliver()
+            self.hear()
+        self.cluster.settle()
+
     def end(self) -> None:
         """When all owners have gone, nothing of them is left anywhere."""
         for member, who in list(self.cluster.people):
-            self.cluster.dies(member, who, False)
-        self.cluster.settle()
+            self.die(member, who, False)
+            self.hear()
+        assert not self.asked
+        self.settle()
         for node in self.cluster.nodes.values():
             assert not node.blocks and not node.copies and not node.guests
             assert not node.open_requests()
@@ -116,8 +126,7 @@ def test_nothing_is_granted_twice_lost_or_left_behind(
             cluster.deliver()
         cluster.check()
         crowd.hear()
-    cluster.settle()
-    crowd.hear()
+    crowd.settle()
     waiting = {
         lock.client
         for person in cluster.people.values()
