@@ -354,3 +354,21 @@ def test_two_requests_sent_back_by_a_former_master_become_one_master(
     cluster.settle()
     assert cluster.lock(B, "q", name).granted is cluster.lock(B, "r", name).granted is Mode.PR
     assert cluster.master(name) in MEMBERS
+
+
+def test_a_conversion_that_crosses_the_release_of_its_lock_makes_no_new_one() -> None:
+    cluster = Cluster()
+    x, s = b"db/x", b"db/x.sub/s"
+    cluster.says(A, "p", "NL", x)
+    cluster.settle()
+    cluster.says(B, "q", "CR", x)
+    cluster.settle()
+    cluster.says(B, "q", "PR", s, parent=cluster.lock(B, "q", x))
+    cluster.settle()
+    cluster.heard.clear()
+    cluster.says(B, "q", "UN all", x)
+    cluster.says(B, "q", "EX", s)
+    cluster.settle()
+    assert cluster.refused() == [(B, "NotHeld")]
+    assert set(cluster.person(B, "q").locks) == {x}
+    assert s not in cluster.nodes[A].blocks
