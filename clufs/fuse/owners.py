@@ -239,6 +239,10 @@ class Processes:
             )
         return self._new(pid, pidfd)
 
+    def pid_of(self, tid: int) -> int:
+        """The process id of the thread `tid`, or `tid` itself if that cannot be seen."""
+        return tid if tid in self.by_pid else processes.group_leader(tid) or tid
+
     def of_ancestors(self, pid: int) -> Iterator[ProcessOwner]:
         """The known processes among `pid` and its ancestors, nearest first."""
         leader = processes.group_leader(pid)
