@@ -82,6 +82,7 @@ class LockService(Telling):
         self._by_pid = self.processes.by_pid
         tree.unlink = self.unlink
         tree.may_create = self.may_create
+        journals.refusals.process_of = self.processes.pid_of
         groups.process_of = self._process
         groups.joined = lambda process: process.put_on(record)
         groups.changed = self.run

@@ -96,6 +96,7 @@ def test_the_first_read_after_a_write_begins_a_snapshot_wherever_the_offset_is(
     assert os.read(holder.fd, 3) == b""
     holder.value("second")
     assert os.read(holder.fd, 100) == b"second\n"
+    assert os.pread(holder.fd, 3, 1) == b"eco"
     os.lseek(holder.fd, 0, os.SEEK_SET)
     assert os.read(holder.fd, 100) == b"second\n"
 
