@@ -31,6 +31,7 @@ from clufs.errors import (
     NotHeld,
     ShuttingDown,
     TimedOut,
+    UnknownProcess,
 )
 from clufs.fuse.asks import Ask, Await, Parked
 from clufs.fuse.owners import (
@@ -147,7 +148,7 @@ class LockService(Telling):
         if owner.kind in ("group", "persistent"):
             party = owner
         parent = None
-        if handle.parent_key is not None:
+        if handle.parent_key is not None and handle.key not in owner.locks:
             parent = self._parent(owner, process, handle.parent_key)
         handle.fresh = True
         handle.locker = owner
@@ -231,7 +232,7 @@ class LockService(Telling):
             return self._await(handle, request, data, owner)
         ask = Ask(line, data, owner, process, handle, request, now)
         if (line.signal or line.lost) and process is None:
-            raise NotHeld("no signal can be sent to a process whose id cannot be seen here")
+            raise UnknownProcess("no signal can be sent to a process whose id cannot be seen here")
         answer = self._ask(now, handle, request, data, line, owner, process, ask)
         if line.strict:
             handle.strict = True
