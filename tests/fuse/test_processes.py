@@ -131,16 +131,24 @@ def test_a_blocked_signal_does_not_end_a_wait(start: Starter) -> None:
     assert not processes.must_interrupt(child.pid)
 
 
-def test_a_signal_carries_a_value_of_64_bits() -> None:
-    pidfd = os.pidfd_open(os.getpid())
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-    try:
-        processes.send_signal(pidfd, signal.SIGUSR2, 2**63 + 5)
-        received = signal.sigwaitinfo([signal.SIGUSR2])
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-        os.close(pidfd)
-    assert (received.si_pid, received.si_uid) == (os.getpid(), os.getuid())
+AWAIT_USR2 = """
+import ctypes, signal, struct
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+print("awaits", flush=True)
+wanted, info = (ctypes.c_ulong * 16)(1 << signal.SIGUSR2 - 1), ctypes.create_string_buffer(128)
+ctypes.CDLL(None).sigwaitinfo(wanted, info)
+print(*struct.unpack("=iii4xiiQ", info.raw[:32]))
+"""
+
+
+def test_a_signal_carries_a_value_of_64_bits(start: Starter) -> None:
+    child = start("python3", "-c", AWAIT_USR2, stdout=subprocess.PIPE)
+    assert child.stdout is not None and child.stdout.readline() == b"awaits\n"
+    pidfd = os.pidfd_open(child.pid)
+    processes.send_signal(pidfd, signal.SIGUSR2, 2**63 + 5)
+    os.close(pidfd)
+    number, _, _, pid, uid, value = map(int, child.stdout.read().split())
+    assert (number, pid, uid, value) == (signal.SIGUSR2, os.getpid(), os.getuid(), 2**63 + 5)
 
 
 def test_a_signal_to_a_process_that_is_gone_is_nothing(start: Starter) -> None:
