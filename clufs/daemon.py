@@ -9,7 +9,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,7 +140,7 @@ class Daemon:
         """Serve until SIGTERM, SIGINT or umount(8); everybody is told before it returns."""
         _mind_the_collector()
         _allow_many_owners()
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with _received(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.timers.run)
                 nursery.start_soon(self._watch_exits)
@@ -179,7 +180,8 @@ class Daemon:
             log.info("%s: stopping", signal.Signals(number).name)
             notify.tell(STOPPING=1)
             self._tell_everybody()
-            await trio.sleep(POLL_GRACE_S)
+            with trio.move_on_after(POLL_GRACE_S):
+                await anext(signals)
             pyfuse3.terminate()
             return
 
@@ -193,6 +195,19 @@ class Daemon:
         """Unmount, detached if somebody still stands in it, and leave no record of owners."""
         pyfuse3.close(unmount=True)
         self.record.close()
+
+
+@contextmanager
+def _received(*numbers: signal.Signals) -> Iterator[AsyncIterator[int]]:
+    """The signals that come, one by one; those that come later do not keep the daemon from unmounting."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in numbers:
+        signal.signal(number, lambda number, frame: None)
+    with trio.open_signal_receiver(*numbers) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        yield signals
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _others_may_be_allowed() -> bool:

@@ -21,6 +21,9 @@ HINT_MAX = 2**64 - 1
 SEQUENCE_COUNT_BITS = 40
 """Sequencers and VALSEQ are view * 2**40 + count: 10**12 grants in one view, 2**23 views, below 2**63."""
 
+IDLE_NAMES_KEPT = 10_000
+"""Names whose last lock went and whose master stays known, so that the next lock costs no look-up."""
+
 ERRORS_KEPT_PER_USER = 1000
 """Refusals kept per user in /clu/status/errors (contract 1)."""
 

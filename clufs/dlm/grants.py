@@ -51,8 +51,13 @@ class Grants:
         self._sequence = view << SEQUENCE_COUNT_BITS
         self._ticket = 0
         self._children: dict[Lock, dict[Lock, None]] = {}
+        self._shared = False  # other members are there, too
 
     # ------------------------------------------------------------ the queues
+
+    def _told(self, effects: Effects) -> Effects:
+        """What is to be done about effects on locks whose owners may be at other members."""
+        return effects
 
     def _adopt(self, lock: Lock, parent: Lock) -> None:
         parent.sublocks += 1
@@ -72,7 +77,7 @@ class Grants:
         self._notify_holder(lock, effects)
         if INCOMPATIBLE_MASK[lock.granted] & ~INCOMPATIBLE_MASK[held]:
             self._break_deadlocks(now, lock.party, effects)
-        return effects
+        return self._told(effects)
 
     def _queue(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
         """The request waits. If that closes a cycle whose youngest it is, it is refused at once
@@ -89,8 +94,8 @@ class Grants:
         block.wants += UNIT[lock.wanted]
         self.parties.wait(lock)
         cycle = self.search.through_request(lock)
-        if cycle is None and not self.parties.plain:
-            # those behind it wait for its party, which may wait elsewhere
+        if cycle is None and (lock.after or lock.granted is not None) and not self.parties.plain:
+            # Those behind it wait for its party, which may wait elsewhere.
             cycle = self.search.through_party(lock.party)
         if cycle is not None and _victim(cycle) is lock:
             found, error = _describe(cycle)
@@ -102,7 +107,7 @@ class Grants:
         if cycle is not None:
             self._break_deadlocks(now, lock, effects)
             self._break_deadlocks(now, lock.party, effects)
-        return effects
+        return self._told(effects)
 
     def _leave_queue(self, lock: Lock) -> None:
         """The request on this lock no longer waits; it stands in no queue."""
@@ -278,8 +283,11 @@ class Grants:
         if block.wants:
             self._sweep(now, block, effects)
         elif not block.counts:
-            del self.blocks[block.name]
+            self._end_block(block.name)
             effects.append(BlockEnded(block.name))
+
+    def _end_block(self, name: bytes) -> None:
+        del self.blocks[name]
 
     # -------------------------------------------------------------- deadlock
 

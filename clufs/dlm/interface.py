@@ -14,6 +14,7 @@ from clufs.dlm.modes import Mode
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
+    from clufs.dlm.messages import Message
     from clufs.errors import RequestError
 
 
@@ -117,6 +118,14 @@ class PartyChanged:
     members: frozenset[Any] = frozenset()
 
 
+@dataclass(slots=True)
+class Received:
+    """A message came from another member of the view."""
+
+    member: str
+    message: Message
+
+
 # --------------------------------------------------------------- effects
 
 
@@ -130,9 +139,10 @@ class Grant:
 
 @dataclass(slots=True)
 class Done:
-    """An UNLOCK, UNLOCK_ALL or CANCEL took effect."""
+    """An UNLOCK, UNLOCK_ALL or CANCEL took effect. client: the edge's, as it was asked."""
 
     request: Request
+    client: Any = None
 
 
 @dataclass(slots=True)
@@ -194,5 +204,13 @@ class Cycle:
     modes: tuple[tuple[Mode | None, Mode | None], ...]
 
 
-Event = Asked | Withdrew | OwnerEnded | PartyChanged
-Effect = Grant | Done | Queue | Refuse | Notify | Released | BlockEnded | Cycle
+@dataclass(slots=True)
+class Send:
+    """Send this to another member: in order, without loss, while both are in the view."""
+
+    member: str
+    message: Message
+
+
+Event = Asked | Withdrew | OwnerEnded | PartyChanged | Received
+Effect = Grant | Done | Queue | Refuse | Notify | Released | BlockEnded | Cycle | Send

@@ -18,7 +18,6 @@ from clufs.dlm.interface import (
     PartyChanged,
     Refuse,
     Released,
-    Request,
     Withdrew,
 )
 from clufs.dlm.judge import judge_conversion, judge_new_lock, judge_release
@@ -52,7 +51,7 @@ class Master(Grants):
         mode = request.mode
         block = self.blocks.get(name)
         if block is None:
-            return self._new_block(now, event)
+            return self._route(now, event) if self._shared else self._new_block(now, event)
         if mode is not _NL and not _fits_at_once(block, event):
             if request.nowait:
                 return [Refuse(NotQueued(f"{mode.name} is not granted at once"), event.client)]
@@ -70,6 +69,10 @@ class Master(Grants):
         if not block.wants:
             return [Grant(lock, True)]
         return self._granted_past_waiters(now, lock, _NL)
+
+    def _route(self, now: float, event: Asked) -> Sequence[Effect]:
+        """The first lock on a name among several members: who masters it?"""
+        return self._new_block(now, event)
 
     def _new_block(self, now: float, event: Asked) -> Sequence[Effect]:
         """The first lock of a resource block: nobody to look at, and the path to keep short."""
@@ -160,8 +163,8 @@ class Master(Grants):
                 return [Refuse(error, event.client)]
         block = lock.rsb
         if block.size == 1 and not block.wants:
-            return self._unlock_last(lock, block, request)
-        effects: Effects = [Done(request)]
+            return self._unlock_last(lock, block, event)
+        effects: Effects = [Done(request, event.client)]
         if request.value is not None:
             self._store(now, block, request.value)
         elif request.invalidate:
@@ -170,28 +173,32 @@ class Master(Grants):
             effects.append(Refuse(Cancelled("the lock was released"), lock.client, lock))
         self._remove(lock, False, effects)
         self._settle(now, block, effects)
-        return effects
+        return self._told(effects)
 
-    def _unlock_last(self, lock: Lock, block: ResourceBlock, request: Request) -> Sequence[Effect]:
+    def _unlock_last(self, lock: Lock, block: ResourceBlock, event: Asked) -> Sequence[Effect]:
         """Nobody else is here: the block ends with the lock, and with it its value."""
         mode = lock.granted
         name = block.name
-        del self.blocks[name]
+        if self._shared:
+            self._end_block(name)
+        else:
+            del self.blocks[name]
         block.first = block.last = None
         block.size = block.counts = 0
         self._forget(lock)
-        return [Done(request), Released(lock, mode, False), BlockEnded(name)]
+        done = Done(event.request, event.client)
+        return [done, Released(lock, mode, False), BlockEnded(name)]
 
     def _unlock_all(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
         """Release all sublocks; the lock itself stays (Table 9-4)."""
         error = judge_release(event.request, None)
         if error is not None:
             return [Refuse(error, event.client)]
-        effects: Effects = [Done(event.request)]
+        effects: Effects = [Done(event.request, event.client)]
         below = self._below(lock)
         below.pop()
         self._remove_all(now, below, None, False, effects)
-        return effects
+        return self._told(effects)
 
     def _cancel(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
         error = judge_release(event.request, None)
@@ -200,17 +207,17 @@ class Master(Grants):
         if error is not None:
             return [Refuse(error, event.client)]
         effects: Effects = [
-            Done(event.request),
+            Done(event.request, event.client),
             Refuse(Cancelled("CANCEL took the request away"), lock.client, lock),
         ]
         self._withdraw(now, lock, effects)
-        return effects
+        return self._told(effects)
 
     def _withdrew(self, now: float, event: Withdrew) -> Sequence[Effect]:
         effects: Effects = []
         if event.lock.wanted is not None:
             self._withdraw(now, event.lock, effects)
-        return effects
+        return self._told(effects)
 
     def _owner_ended(self, now: float, event: OwnerEnded) -> Sequence[Effect]:
         doomed: dict[Lock, None] = {}
@@ -219,7 +226,7 @@ class Master(Grants):
                 doomed.update(dict.fromkeys(self._below(lock)) if lock.sublocks else {lock: None})
         effects: Effects = []
         self._remove_all(now, list(doomed), event.owner, event.abnormal, effects)
-        return effects
+        return self._told(effects)
 
     # -------------------------------------------------------------- deadlock
 
@@ -227,7 +234,7 @@ class Master(Grants):
         effects: Effects = []
         self.parties.set_members(event.party, event.members)
         self._break_deadlocks(now, event.party, effects)
-        return effects
+        return self._told(effects)
 
 
 def _fits_at_once(block: ResourceBlock, event: Asked) -> bool:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from clufs.fuse.timers import Timer, Timers
 
 
+_RESTS_PER_LOOK = 9
+"""At most a tenth of the time goes into looking for signals that the kernel does not announce."""
+
+
 class Ask:
     """A request that waits, or whose words outlive its grant (`Lock.client`).
 
@@ -127,12 +131,15 @@ class Parked:
         self._interrupt(self._waiters[request])
         return True
 
-    def _look_again(self) -> None:
-        self._timers.at(monotonic() + PENDING_SIGNAL_POLL_S, self._look)
+    def _look_again(self, took_s: float = 0.0) -> None:
+        """The more callers there are to look at, the longer the rest between two looks."""
+        rest_s = max(PENDING_SIGNAL_POLL_S, _RESTS_PER_LOOK * took_s)
+        self._timers.at(monotonic() + rest_s, self._look)
 
     def _look(self) -> None:
+        begin = monotonic()
         for request in list(self._unannounced):
             if request in self._unannounced:
                 self._end_if_due(request)
         if self._unannounced:
-            self._look_again()
+            self._look_again(monotonic() - begin)

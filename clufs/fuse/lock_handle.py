@@ -85,8 +85,8 @@ class LockHandle:
             self.snapshot = self._value()
             self.base = offset if self.fresh else 0
             self.fresh = False
-        begin = offset - self.base
-        return self.snapshot[begin : begin + size] if begin >= 0 else b""
+        begin = offset - self.base if offset >= self.base else offset
+        return self.snapshot[begin : begin + size]
 
     def _value(self) -> bytes:
         block = self.service.node.blocks.get(self.key)

@@ -31,6 +31,7 @@ from clufs.errors import (
     NotHeld,
     ShuttingDown,
     TimedOut,
+    UnknownProcess,
 )
 from clufs.fuse.asks import Ask, Await, Parked
 from clufs.fuse.owners import (
@@ -82,6 +83,7 @@ class LockService(Telling):
         self._by_pid = self.processes.by_pid
         tree.unlink = self.unlink
         tree.may_create = self.may_create
+        journals.refusals.process_of = self.processes.pid_of
         groups.process_of = self._process
         groups.joined = lambda process: process.put_on(record)
         groups.changed = self.run
@@ -146,7 +148,7 @@ class LockService(Telling):
         if owner.kind in ("group", "persistent"):
             party = owner
         parent = None
-        if handle.parent_key is not None:
+        if handle.parent_key is not None and handle.key not in owner.locks:
             parent = self._parent(owner, process, handle.parent_key)
         handle.fresh = True
         handle.locker = owner
@@ -230,7 +232,7 @@ class LockService(Telling):
             return self._await(handle, request, data, owner)
         ask = Ask(line, data, owner, process, handle, request, now)
         if (line.signal or line.lost) and process is None:
-            raise NotHeld("no signal can be sent to a process whose id cannot be seen here")
+            raise UnknownProcess("no signal can be sent to a process whose id cannot be seen here")
         answer = self._ask(now, handle, request, data, line, owner, process, ask)
         if line.strict:
             handle.strict = True

@@ -3,61 +3,50 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat as stat_bits
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
-from clufs.errors import ClufsError, InvalidRequest, NameExists, NotPermitted
+from clufs.errors import ClufsError, InvalidRequest, NameExists, NameTooLong, NotPermitted
 from clufs.fuse import lowlevel
+from clufs.fuse.answering import answering
 from clufs.fuse.handles import EventsHandle, FileHandle
 from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.lowlevel import NOFLUSH, Request
-from clufs.fuse.xattrs import Xattrs
+from clufs.fuse.xattrs import PREFIX, Xattrs
 from clufs.limits import NAMESPACE_MAX_BYTES
 from clufs.tree.events_file import EventsFile
-from clufs.tree.items import FIRST_NUMBER, Attributes, Caller, Directory, File, Item, Link
+from clufs.tree.items import (
+    FIRST_NUMBER,
+    NUMBER_MAX,
+    Attributes,
+    Caller,
+    Directory,
+    File,
+    Item,
+    Link,
+    next_number,
+)
 from clufs.tree.lock_tree import LockFile
 from clufs.tree.member import Journals
 from clufs.tree.names import shown
 
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
-log = logging.getLogger("clufsd")
-
-_T = TypeVar("_T")
-
-NUMBER_MASK = 0xFFFFFFFF
+NUMBER_MASK = NUMBER_MAX
 _SERIAL_STEP = 1 << 32
 _SERIAL_MASK = 0x7FFFFFFF00000000
 _FH_MASK = (1 << 56) - 1
 _LASTING_S = 3600.0
 _BLOCK_BYTES = 4096
 _Handle = LockHandle | FileHandle | EventsHandle
+_SIZED = (FileHandle, EventsHandle)  # what an open shows has its own size
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Caller:
     return Caller(ctx.pid, ctx.uid, ctx.gid)
-
-
-def _answering(handler: Callable[..., _T]) -> Callable[..., Coroutine[Any, Any, _T]]:
-    """`handler` as pyfuse3 wants it: a coroutine, which never waits.
-
-    A fault in it is logged and answered EIO: it must not end the daemon, and all locks with it.
-    """
-
-    async def answered(*args: Any) -> _T:
-        try:
-            return handler(*args)
-        except pyfuse3.FUSEError:
-            raise
-        except Exception:
-            log.exception("a fault in clufs: %s", handler.__name__)
-            raise pyfuse3.FUSEError(errno.EIO) from None
-
-    return answered
 
 
 class Operations(pyfuse3.Operations):
@@ -106,13 +95,14 @@ class Operations(pyfuse3.Operations):
     def _entry(self, item: Item, caller: Caller) -> pyfuse3.EntryAttributes:
         """The answer to a look-up; the kernel holds the item once more."""
         attributes = item.attributes(caller)
+        if not item.lookups:
+            while self.items.setdefault(item.number, item) is not item:
+                item.number = next_number()
         node = item.number
         if item.fresh:
             node, item.idle_node = item.idle_node, 0
             if not node:
                 node = self._fresh_node(item)
-        if not item.lookups:
-            self.items[item.number] = item
         item.lookups += 1
         entry = _entry_attributes(node, attributes)
         if item.lasting:
@@ -130,12 +120,12 @@ class Operations(pyfuse3.Operations):
             if node not in self._by_node:
                 return node
 
-    @_answering
+    @answering
     def lookup(
         self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         if len(name) > NAMESPACE_MAX_BYTES:
-            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+            raise self._too_long(parent_inode, name, ctx)
         item = self._directory(parent_inode).find(name)
         if item is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
@@ -144,7 +134,12 @@ class Operations(pyfuse3.Operations):
         except ClufsError as error:
             raise pyfuse3.FUSEError(error.errno) from None
 
-    @_answering
+    def _too_long(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.FUSEError:
+        path = self._directory(parent_inode).path + b"/" + name
+        limit = f"a name has at most {NAMESPACE_MAX_BYTES} bytes, this one {len(name)}"
+        return self._fail(_caller(ctx), path, NameTooLong(limit))
+
+    @answering
     def forget(self, inode_list: Sequence[tuple[Any, int]]) -> None:
         items = self.items
         for node, count in inode_list:
@@ -161,7 +156,7 @@ class Operations(pyfuse3.Operations):
                     gone = item.number
                     self._shared_nodes = {n for n in self._shared_nodes if n & NUMBER_MASK != gone}
 
-    @_answering
+    @answering
     def getattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return self._getattr(inode, ctx)
 
@@ -175,14 +170,14 @@ class Operations(pyfuse3.Operations):
             if handle is None:
                 raise pyfuse3.FUSEError(error.errno) from None
             attributes = Attributes(stat_bits.S_IFREG | 0o444)
-        if isinstance(handle, FileHandle | EventsHandle):
+        if isinstance(handle, _SIZED):
             attributes = attributes._replace(size=handle.size)
         entry = _entry_attributes(inode, attributes)
         if item.lasting:
             entry.attr_timeout = _LASTING_S
         return entry
 
-    @_answering
+    @answering
     def setattr(
         self,
         inode: Any,
@@ -221,7 +216,7 @@ class Operations(pyfuse3.Operations):
             caller,
         )
 
-    @_answering
+    @answering
     def readlink(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         item = self._item(inode)
         if not isinstance(item, Link):
@@ -230,7 +225,7 @@ class Operations(pyfuse3.Operations):
 
     # ------------------------------------------------ directories' changes
 
-    @_answering
+    @answering
     def mkdir(
         self, parent_inode: Any, name: Any, mode: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -242,7 +237,7 @@ class Operations(pyfuse3.Operations):
         except ClufsError as error:
             raise self._fail(caller, directory.path + b"/" + name, error) from None
 
-    @_answering
+    @answering
     def rmdir(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
         directory = self._directory(parent_inode)
         try:
@@ -250,7 +245,7 @@ class Operations(pyfuse3.Operations):
         except ClufsError as error:
             raise self._fail(_caller(ctx), directory.path + b"/" + name, error) from None
 
-    @_answering
+    @answering
     def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
         directory = self._directory(parent_inode)
         try:
@@ -263,25 +258,25 @@ class Operations(pyfuse3.Operations):
         error = NotPermitted(f"{what} are not made here: lock files are names, not data")
         return self._fail(_caller(ctx), path, error)
 
-    @_answering
+    @answering
     def mknod(
         self, parent_inode: Any, name: Any, mode: Any, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         raise self._not_made(parent_inode, name, "device nodes, pipes and sockets", ctx)
 
-    @_answering
+    @answering
     def symlink(
         self, parent_inode: Any, name: Any, target: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         raise self._not_made(parent_inode, name, "symbolic links", ctx)
 
-    @_answering
+    @answering
     def link(
         self, inode: Any, new_parent_inode: Any, new_name: Any, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         raise self._not_made(new_parent_inode, new_name, "hard links", ctx)
 
-    @_answering
+    @answering
     def rename(
         self,
         parent_inode_old: Any,
@@ -318,7 +313,7 @@ class Operations(pyfuse3.Operations):
             return FileHandle(item, node, caller, access != os.O_WRONLY, self.journals)
         raise pyfuse3.FUSEError(errno.EISDIR)
 
-    @_answering
+    @answering
     def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         item = self._item(inode)
         try:
@@ -326,7 +321,7 @@ class Operations(pyfuse3.Operations):
         except ClufsError as error:
             raise self._fail(_caller(ctx), item.path, error) from None
 
-    @_answering
+    @answering
     def create(
         self, parent_inode: Any, name: Any, mode: Any, flags: Any, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
@@ -344,7 +339,7 @@ class Operations(pyfuse3.Operations):
         handle = LockHandle(self.service, item, entry.st_ino, read_write, created=True)
         return self._opened(handle, entry.st_ino), entry
 
-    @_answering
+    @answering
     def read(self, fh: Any, off: int, size: int) -> bytes:
         handle = self.handles[fh & _FH_MASK]
         try:
@@ -357,16 +352,16 @@ class Operations(pyfuse3.Operations):
         """A write, straight from the extension: bytes taken, -errno, or None when it waits."""
         return self.handles[fh & _FH_MASK].write(request, data)
 
-    @_answering
+    @answering
     def flush(self, fh: Any) -> None:
         pid = lowlevel.caller()[0]
         self.handles[fh & _FH_MASK].flush(pid)
 
-    @_answering
+    @answering
     def fsync(self, fh: Any, datasync: bool) -> None:
         return None
 
-    @_answering
+    @answering
     def release(self, fh: Any) -> None:
         handle = self.handles.pop(fh & _FH_MASK)
         node = handle.node
@@ -378,20 +373,20 @@ class Operations(pyfuse3.Operations):
                 handle.file.idle_node = node
         handle.release()
 
-    @_answering
+    @answering
     def poll(self, inode: Any, fh: Any, poll_handle: pyfuse3.PollHandle | None, ctx: Any) -> int:
         return self.handles[fh & _FH_MASK].poll(poll_handle)
 
     # --------------------------------------------------------- directories
 
-    @_answering
+    @answering
     def opendir(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         fh = self._next_fh
         self._next_fh = fh + 1
         self._directories[fh] = self._directory(inode)
         return fh
 
-    @_answering
+    @answering
     def readdir(self, fh: Any, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         if start_id == 0 or fh not in self._listings:
             self._listings[fh] = list(self._directories[fh].names())
@@ -404,16 +399,16 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, name, entry, index + 1):
                 return
 
-    @_answering
+    @answering
     def releasedir(self, fh: Any) -> None:
         self._directories.pop(fh, None)
         self._listings.pop(fh, None)
 
-    @_answering
+    @answering
     def fsyncdir(self, fh: Any, datasync: bool) -> None:
         return None
 
-    @_answering
+    @answering
     def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = _BLOCK_BYTES
@@ -421,14 +416,16 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = NAMESPACE_MAX_BYTES
         return data
 
-    @_answering
+    @answering
     def access(self, inode: Any, mode: Any, ctx: pyfuse3.RequestContext) -> bool:
         return True
 
     # ------------------------------------------------- extended attributes
 
-    @_answering
+    @answering
     def getxattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> bytes:
+        if not name.startswith(PREFIX):  # the kernel looks for capabilities before each O_TRUNC
+            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         item = self._item(inode)
         handle = self._by_node.get(inode)
         value = self.xattrs.get(item, handle, _caller(ctx), name)
@@ -436,16 +433,16 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         return value
 
-    @_answering
+    @answering
     def listxattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         item = self._item(inode)
         return self.xattrs.names(item, self._by_node.get(inode), _caller(ctx))
 
-    @_answering
+    @answering
     def setxattr(self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         raise self._not_written(inode, ctx)
 
-    @_answering
+    @answering
     def removexattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
         raise self._not_written(inode, ctx)
 

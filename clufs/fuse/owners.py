@@ -86,9 +86,9 @@ class ProcessOwner(LockOwner):
 
     @property
     def command(self) -> str:
-        now = processes.stat(self._pid) if self.is_alive else None
-        if now is not None and now.start_time == self.start_time:
-            self._command = now.command
+        now = processes.command_of(self._pid) if self.is_alive else None
+        if now is not None:
+            self._command = now
         return self._command
 
     def is_above(self, other: ReportedOwner) -> bool:
@@ -159,9 +159,6 @@ class DescriptorOwner(LockOwner):
     def is_above(self, other: ReportedOwner) -> bool:
         return self.asker is not None and self.asker.is_above(other)
 
-    def is_above(self, other: ReportedOwner) -> bool:
-        return self.asker is not None and self.asker.is_above(other)
-
 
 class MemberOwner(LockOwner):
     """The member itself, for the `persistent` locks that one user's processes share."""
@@ -172,6 +169,10 @@ class MemberOwner(LockOwner):
     def __init__(self, uid: int) -> None:
         super().__init__()
         self.uid = uid
+
+    @property
+    def command(self) -> str:
+        return f"persistent,uid={self.uid}"
 
 
 class GroupOwner(LockOwner):
@@ -207,9 +208,6 @@ class GroupOwner(LockOwner):
     def is_above(self, other: ReportedOwner) -> bool:
         return any(member.is_above(other) for member in self.members.values())
 
-    def is_above(self, other: ReportedOwner) -> bool:
-        return any(member.is_above(other) for member in self.members.values())
-
 
 class Processes:
     """The processes that have asked for something, found by pid; told when they exit."""
@@ -240,6 +238,10 @@ class Processes:
                 " open the file read-write, so that the descriptor owns the lock"
             )
         return self._new(pid, pidfd)
+
+    def pid_of(self, tid: int) -> int:
+        """The process id of the thread `tid`, or `tid` itself if that cannot be seen."""
+        return tid if tid in self.by_pid else processes.group_leader(tid) or tid
 
     def of_ancestors(self, pid: int) -> Iterator[ProcessOwner]:
         """The known processes among `pid` and its ancestors, nearest first."""

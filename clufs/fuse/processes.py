@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 PF_EXITING = 0x4
+_READ_BYTES = 8192
 
 _NOT_INTERRUPTING = (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH, signal.SIGURG)
 _NOT_INTERRUPTING_MASK = sum(1 << (number - 1) for number in _NOT_INTERRUPTING)
@@ -40,7 +41,13 @@ def _read(path: str) -> bytes | None:
     except OSError:
         return None
     try:
-        return os.read(fd, 8192)
+        raw = os.read(fd, _READ_BYTES)
+        while raw and len(raw) % _READ_BYTES == 0:
+            more = os.read(fd, _READ_BYTES)
+            if not more:
+                break
+            raw += more
+        return raw
     except OSError:
         return None
     finally:
@@ -48,7 +55,11 @@ def _read(path: str) -> bytes | None:
 
 
 def stat(pid: int) -> Stat | None:
-    """The process or thread `pid` now, None when there is none."""
+    """The process or thread `pid` now, None when there is none.
+
+    Waits while the process is in the midst of an exec(2), and an exec that closes our files waits
+    for us: a daemon that serves may ask this only of the caller of the request in hand.
+    """
     raw = _read(f"/proc/{pid}/stat")
     if not raw:
         return None
@@ -93,21 +104,28 @@ def must_interrupt(tid: int) -> bool:
 
 
 def is_ending(pid: int) -> bool:
-    """Whether the process has begun to exit: no thread of it runs on."""
+    """Whether the process has begun to exit: no thread of it runs on.
+
+    A thread gives up its memory before it closes its files.
+    """
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return True
-    now = (stat(int(thread)) for thread in threads)
-    return all(one is None or one.is_dying for one in now)
+    return not any(b"VmSize" in _status_fields(int(thread)) for thread in threads)
+
+
+def command_of(pid: int) -> str | None:
+    """The command of the process, None when it is gone."""
+    name = _status_fields(pid).get(b"Name")
+    return name.decode(errors="backslashreplace") if name is not None else None
 
 
 def ancestors(pid: int) -> Iterator[int]:
     """`pid` and its ancestors, nearest first."""
     while pid > 0:
         yield pid
-        now = stat(pid)
-        pid = now.ppid if now else 0
+        pid = int(_status_fields(pid).get(b"PPid", b"0"))
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

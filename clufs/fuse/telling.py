@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from clufs.dlm.interface import BlockEnded, Cycle, Event, Grant, Notify, Refuse, Released
+from clufs.dlm.modes import Mode
 from clufs.errors import Cancelled, ClufsError, Interrupted
 from clufs.fuse import processes
 from clufs.fuse.asks import Ask, Parked
@@ -92,7 +93,8 @@ class Telling:
             owner.take_off(self.record)
         if self._lost:
             self._lost.pop(lock, None)
-        if effect.abnormal:
+        wrote = effect.mode in (Mode.PW, Mode.EX)
+        if effect.abnormal and wrote and lock.rsb.name in self.node.blocks:
             self.journals.abnormal_release(lock)
 
     def _block_ended(self, now: float, effect: object) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from clufs.dlm.node import Node
     from clufs.fuse.lock_service import LockService
 
-_PREFIX = b"user.clu."
+PREFIX = b"user.clu."
+"""All attributes here begin so."""
 
 
 def _grantmode(block: ResourceBlock | None) -> str:
@@ -49,9 +50,9 @@ class Xattrs:
 
     def get(self, item: Item, handle: object, caller: Caller, name: bytes) -> bytes | None:
         """The attribute's bytes; None where there is no such attribute."""
-        if not name.startswith(_PREFIX) or not isinstance(item, LockFile):
+        if not name.startswith(PREFIX) or not isinstance(item, LockFile):
             return None
-        key = name[len(_PREFIX) :]
+        key = name[len(PREFIX) :]
         block = self.node.blocks.get(item.key)
         if key == b"value":
             return block.value if block is not None else b""
@@ -73,7 +74,7 @@ class Xattrs:
         lock = self._lock(item, handle, caller)
         if lock is not None and lock.granted is not None:
             keys += _OF_LOCK
-        return [_PREFIX + key for key in sorted(keys)]
+        return [PREFIX + key for key in sorted(keys)]
 
     def _lock(self, file: LockFile, handle: object, caller: Caller) -> Lock | None:
         """The descriptor's lock where there is one, else what the caller or an ancestor holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -49,7 +50,10 @@ class RegistryStore:
             raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error) -> StateError:
-        return StateError(f"state directory {self.directory}: {error}")
+        failure = StateError(f"state directory {self.directory}: {error}")
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            failure.errno = errno.ENOSPC
+        return failure
 
     def _change(self, statement: str, values: tuple[object, ...]) -> None:
         try:

@@ -15,7 +15,14 @@ from clufs.errors import InvalidRequest, NotPermitted
 from clufs.tree.names import shown
 
 FIRST_NUMBER = 1
-_numbers = itertools.count(FIRST_NUMBER)
+NUMBER_MAX = 0xFFFFFFFF
+# Numbers come again after four thousand million names; who looks an item up minds those in use.
+_numbers = itertools.chain.from_iterable(itertools.repeat(range(FIRST_NUMBER, NUMBER_MAX + 1)))
+
+
+def next_number() -> int:
+    """A number for an item, unlike those of the last four thousand million."""
+    return next(_numbers)
 
 
 class Caller(NamedTuple):
@@ -41,7 +48,7 @@ class Attributes(NamedTuple):
 
 
 class Item:
-    """Anything with a path. number: its st_ino, stable while the item lives; path: from the mount point.
+    """Anything with a path. number: its st_ino, stable while the kernel holds it; path: from the mount point.
 
     lookups: how often the kernel holds it. lasting: its name and attributes never change.
     fresh: each look-up gets a node id of its own, so that each open has an inode lock of its own;
@@ -54,7 +61,7 @@ class Item:
 
     def __init__(self, path: bytes) -> None:
         self.path = path
-        self.number = next(_numbers)
+        self.number = next_number()
         self.lookups = 0
         self.idle_node = 0
 

@@ -67,18 +67,22 @@ class Events:
 
 
 class Refusals:
-    """Why requests were refused: the last of each user (contract 1, /clu/status/errors)."""
+    """Why requests were refused: the last of each user (contract 1, /clu/status/errors).
+
+    process_of: the process that a thread belongs to.
+    """
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
+        self.process_of: Callable[[int], int] = lambda tid: tid
         self._by_user: dict[int, deque[tuple[float, bytes]]] = {}
 
-    def add(self, uid: int, pid: int, path: bytes, error: ClufsError) -> None:
-        """Keep one refusal of the user `uid`."""
+    def add(self, uid: int, tid: int, path: bytes, error: ClufsError) -> None:
+        """Keep one refusal of the user `uid`, of whom the thread `tid` asked."""
         now = self._wall()
         name = _errno_name(error.errno)
         why = str(error).replace("\n", " ")
-        line = f"{timestamp(now)} {pid} {shown_word(path)} {name} {why}\n".encode()
+        line = f"{timestamp(now)} {self.process_of(tid)} {shown_word(path)} {name} {why}\n".encode()
         kept = self._by_user.setdefault(uid, deque(maxlen=ERRORS_KEPT_PER_USER))
         kept.append((now, line))
 

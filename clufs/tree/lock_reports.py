@@ -63,7 +63,7 @@ def why_waiting(lock: Lock, member: str) -> str:
         return ""
     other = ways[0]
     owner = _owner(other)
-    who = f"{owner.pid} ({owner.command}) on {member}"
+    who = f"{owner.pid} ({shown(owner.command.encode())}) on {member}"
     held = other.granted is not None
     mode = other.granted if other.granted is not None else other.wanted
     assert mode is not None

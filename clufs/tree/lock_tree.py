@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from clufs.dlm.node import Node
 
 
+_CLOCK_WAS_SET_S = 0.1
+
+
 class LockTree:
     """All lock directories, and what they share.
 
@@ -45,6 +48,7 @@ class LockTree:
         self.changed = changed
         self._wall = wall
         self._monotonic = monotonic
+        self._begin_s = wall() - monotonic()
         self.started_s = monotonic()
         self.unlink: Callable[[LockFile, Caller], None] = _refuse_unlink
         self.may_create: Callable[[bytes, Caller], None] = _allow
@@ -52,8 +56,14 @@ class LockTree:
         self.root = LocksRoot(self)
 
     def wall_ns(self, monotonic_s: float) -> int:
-        """A time of the lock manager as wall clock."""
-        return int((self._wall() - (self._monotonic() - monotonic_s)) * 1e9)
+        """A time of the lock manager as wall clock; the same time is always the same to the nanosecond.
+
+        Only when the wall clock was set do all times follow it.
+        """
+        begin_s = self._wall() - self._monotonic()
+        if abs(begin_s - self._begin_s) > _CLOCK_WAS_SET_S:
+            self._begin_s = begin_s
+        return int((self._begin_s + monotonic_s) * 1e9)
 
     def block_ended(self, key: bytes) -> None:
         """The resource block is gone: so are the items that nobody holds."""
@@ -163,12 +173,13 @@ class LockDirectory(Directory):
         return sub
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
-        for name, file in list(self.files.items()):
-            if file.exists:
-                yield name, file
+        """Sublocks before the locks above them: in that order `rm -r` can release them."""
         for name, sub in list(self.subs.items()):
             if sub.in_use:
                 yield name, sub
+        for name, file in list(self.files.items()):
+            if file.exists:
+                yield name, file
 
     def create(self, name: bytes, caller: Caller) -> LockFile:
         """The file of that name, which its creator holds open. Raises InvalidRequest, NotHeld."""

@@ -48,7 +48,14 @@ class Clu:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal clufsd and wait for its end; its exit status."""
         self.daemon.send_signal(number)
-        return self.daemon.wait(PATIENCE_S)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for the end of clufsd; its exit status."""
+        status = self.daemon.wait(PATIENCE_S)
+        if self.daemon.stdout is not None:
+            self.daemon.stdout.close()
+        return status
 
     def close(self) -> None:
         """End clufsd, whatever state it is in, and unmount."""

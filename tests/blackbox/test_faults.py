@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,34 @@ def test_the_caller_gets_eio_and_nobody_else_notices(
     until(lambda: faults(faulty) > before, "the traceback in the log")
     assert faulty.daemon.poll() is None
     assert holder.ask("cat held; echo UN > held") == (0, "kept\n")
+
+
+FEW_NUMBERS = """
+import itertools, sys
+from clufs.tree import items
+items._numbers = itertools.cycle(range(items.FIRST_NUMBER, 300))
+from clufs.cli import clufsd
+sys.exit(clufsd.main(sys.argv[1:]))
+"""
+
+
+class CluWithFewNumbers(Clu):
+    program = (sys.executable, "-c", FEW_NUMBERS)
+
+
+def test_file_numbers_come_again_but_never_while_they_are_in_use(
+    tmp_path: Path, shell: Callable[..., Shell]
+) -> None:
+    with ExitStack() as opened:
+        clu = CluWithFewNumbers(tmp_path)
+        opened.callback(clu.close)
+        holder = shell(cwd=clu.public)
+        holder.ask("for n in 1 2 3 4 5 6 7 8 9; do echo EX > held$n; done")
+        held = [opened.enter_context((clu.public / f"held{n}").open()) for n in range(1, 10)]
+        reports = clu.root / "status" / "locks" / "public"
+        for turn in range(50):
+            assert len(os.listdir(reports)) == len(held) + turn
+            assert holder.ask(f"echo NL > more{turn}") == (0, "")
+        numbers = [path.stat().st_ino for path in clu.public.iterdir()]
+        assert len(set(numbers)) == len(numbers) == len(held) + 50
+        assert {os.fstat(file.fileno()).st_ino for file in held} <= set(numbers)

@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ class Terminal:
     def __init__(self, name: str) -> None:
         self.prompt = f"{name}$ "
         self.end, inner = pty.openpty()
+        termios.tcsetwinsize(inner, (24, 1000))  # else a long line scrolls sideways as it is typed
         self.process = subprocess.Popen(
             ["bash", "--norc", "--noprofile", "-i"],
             stdin=inner,

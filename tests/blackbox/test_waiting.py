@@ -111,6 +111,27 @@ def _state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+def test_a_crowd_that_ignored_a_signal_dies_of_the_next(
+    clu: Clu, name: str, shell: Shells, program: Programs
+) -> None:
+    """The kernel announces one signal for each call; the daemon looks for the later ones itself."""
+    holder, others = shell(cwd=clu.public), program(clu.public)
+    holder.ask(f"echo EX > {name}")
+    others.run(FORK_A_CROWD)
+    others.run("signal.signal(signal.SIGURG, lambda *_: None)")
+    pids = others.run(f"crowd(300, 'EX', {name!r})")
+    assert isinstance(pids, list)
+    until(lambda: waiting(clu, name) == 300, "the crowd in the queue")
+    for pid in pids:
+        os.kill(pid, signal.SIGURG)
+    until(lambda: {_state(pid) for pid in pids} == {"D"}, "the signals' arrival")
+    assert waiting(clu, name) == 300
+    for pid in pids:
+        os.kill(pid, signal.SIGTERM)
+    assert others.run(f"{{ended(pid) for pid in {pids!r}}} == {{-signal.SIGTERM}}") is True
+    assert holder.ask(f"echo UN > {name}") == (0, "")
+
+
 # ------------------------------------------- the kernel's lock on the file's inode
 
 
@@ -149,9 +170,8 @@ def test_whatever_the_holder_does_to_the_file_the_waiters_do_not_stop_it(
 
 
 def _holds(clu: Clu, name: str, one: Shell) -> bool:
-    until(lambda: "GRANTED EX" in clu.report(name), "a grant")
-    until(lambda: " - " in clu.queue(name, "GRANTED")[0], "a grant")
-    return f" {one.pid} " in clu.queue(name, "GRANTED")[0]
+    until(lambda: len(clu.queue(name, "WAITING")) == 1, "a grant")
+    return any(f" {one.pid} " in line for line in clu.queue(name, "GRANTED"))
 
 
 # ------------------------------------------------------- a kill and a grant at once

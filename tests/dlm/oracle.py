@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from clufs.dlm.copies import Copy
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import COMPATIBLE, Mode
 from clufs.dlm.node import Node
@@ -18,13 +19,21 @@ def check(node: Node, owners: list[Any]) -> None:
         locks = [*block.granted, *block.converting, *block.waiting]
         assert locks, "a block without locks"
         everything += locks
-    owned = [lock for owner in owners for lock in owner.locks.values()]
+    guests = node.guests.values()
+    owned = [lock for owner in [*owners, *guests] for lock in owner.locks.values()]
+    copies = [
+        lock
+        for block in node.copies.values()
+        for lock in [*block.granted, *block.converting, *block.waiting]
+    ]
+    assert sorted(map(id, copies)) == sorted(id(lock) for lock in owned if type(lock) is Copy)
+    owned = [lock for lock in owned if type(lock) is not Copy]
     assert sorted(map(id, everything)) == sorted(map(id, owned))
-    for lock in everything:
+    for lock in everything + copies:
         assert lock.owner.locks[lock.rsb.name] is lock
-        assert lock.sublocks == sum(other.parent is lock for other in everything)
+        assert lock.sublocks == sum(other.parent is lock for other in everything + copies)
         assert lock.parent is None or lock.parent.granted is not None
-    check_parties(node, everything)
+    check_parties(node, everything, copies)
     assert deadlocked(node) == []
 
 
@@ -61,11 +70,12 @@ def fits(lock: Lock, holders: list[Lock]) -> bool:
     return all(compatible(lock.wanted, other.granted) for other in holders if other is not lock)
 
 
-def check_parties(node: Node, everything: list[Lock]) -> None:
+def check_parties(node: Node, everything: list[Lock], copies: list[Lock]) -> None:
     parties = node.parties
-    for party in {lock.party for lock in everything}:
+    linked = everything + copies
+    for party in {lock.party for lock in linked}:
         indexed = {id(lock) for lock in parties.locks(party)}
-        assert indexed == {id(lock) for lock in everything if lock.party == party}
+        assert indexed == {id(lock) for lock in linked if lock.party == party}
     waits = {id(lock) for found in parties.waits.values() for lock in found}
     assert waits == {id(lock) for lock in everything if lock.wanted is not None}
     assert parties.crowded == {who for who, found in parties.waits.items() if len(found) > 1}

@@ -129,6 +129,16 @@ def test_nodeadlock_is_neither_victim_nor_counted() -> None:
     assert other.outcome() == "QUEUED"
 
 
+def test_nothing_is_concluded_from_waiting_behind_a_nodeadlock_request() -> None:
+    story = Story()
+    story.says("h", "PR", A)
+    story.says("n", "EX nodeadlock", A)
+    story.says("q", "EX", B)
+    story.says("q", "PR", A)
+    story.says("h", "EX", B)
+    assert story.outcome() == "QUEUED", "n's request may be given up, and q reads beside h"
+
+
 def test_the_victim_is_the_one_who_asked_last_not_the_one_who_closed_the_cycle() -> None:
     story = Story()
     story.says("a", "EX", A)

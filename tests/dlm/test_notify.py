@@ -102,3 +102,15 @@ def test_the_victim_of_a_deadlock_disturbs_nobody() -> None:
     assert story.refusal() == "Deadlock"
     assert notices(story) == []
     assert story.lock("b").granted is Mode.PR
+
+
+def test_a_conversion_granted_after_waiting_makes_it_ready_to_be_told_again() -> None:
+    story = Story()
+    story.says("a", "PR")
+    story.says("b", "PR notify")
+    story.says("c", "CW")
+    assert story.lock("b").notified
+    story.says("b", "EX notify")
+    story.says("a", "UN")
+    assert story.granted() == ["b"]
+    assert notices(story) == [(story.person("b"), "CW", 0)], "c still waits, now for the EX"

@@ -1,0 +1,383 @@
+"""The home's side: this member's locks on resource blocks that other members master.
+
+A copy follows what its master says. It waits from the moment its request is sent; what the
+edge hears, it hears when the master's answer comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clufs.dlm.grants import Effects
+from clufs.dlm.guests import Guests
+from clufs.dlm.interface import (
+    Asked,
+    BlockEnded,
+    Done,
+    Effect,
+    Grant,
+    Notify,
+    OwnerEnded,
+    Queue,
+    Refuse,
+    Released,
+    Send,
+    Verb,
+    Withdrew,
+)
+from clufs.dlm.judge import judge_release
+from clufs.dlm.lock import Lock
+from clufs.dlm.messages import (
+    Ask,
+    Blocking,
+    Ended,
+    Finished,
+    Gone,
+    Granted,
+    Id,
+    Queued,
+    Refused,
+    Withdraw,
+    Withdrawn,
+)
+from clufs.dlm.modes import Mode
+from clufs.dlm.rsb import UNIT, ResourceBlock
+from clufs.errors import Cancelled, RequestPending
+
+
+class RemoteBlock(ResourceBlock):
+    """What this member knows of a resource block elsewhere: its own locks, the value last told.
+
+    master: None while the directory is asked.
+    """
+
+    __slots__ = ("master",)
+
+    def __init__(self, name: bytes, now: float, master: str | None) -> None:
+        super().__init__(name, now, 0)
+        self.master = master
+
+
+class Copy(Lock):
+    """A lock whose master is another member; `rsb` is a RemoteBlock."""
+
+    __slots__ = ()
+
+    rsb: RemoteBlock
+
+
+@dataclass(slots=True)
+class Open:
+    """A message that awaits its answer; kept, so that nothing it carries is lost before.
+
+    lock: None when the copy is gone. event: None when nobody waits for the answer any more.
+    queued: the edge knows that it waits.
+    """
+
+    message: Ask | Withdraw | Ended
+    lock: Copy | None = None
+    event: Asked | None = None
+    queued: bool = False
+
+
+class Copies(Guests):
+    """Passes requests on to their masters and follows the answers.
+
+    copies: the blocks of which this member has a copy, by name.
+    """
+
+    def __init__(self, member: str, view: int, incarnation: int) -> None:
+        super().__init__(view)
+        self.member = member
+        self.incarnation = incarnation
+        self.copies: dict[bytes, RemoteBlock] = {}
+        self._open: dict[Id, Open] = {}
+        self._open_on: dict[Copy, dict[Id, None]] = {}
+        self._by_id: dict[Id, Copy] = {}
+        self._releasing: dict[Copy, list[Asked]] = {}
+        self._serial = 0
+
+    def _id(self) -> Id:
+        self._serial += 1
+        return Id(self.member, self.incarnation, self._serial)
+
+    def lock_id(self, lock: Lock) -> Id:
+        """How other members name a lock of this member."""
+        return Id(self.member, self.incarnation, lock.id)
+
+    def open_requests(self) -> list[Ask | Withdraw | Ended]:
+        """What has been sent and is not answered yet."""
+        return [found.message for found in self._open.values()]
+
+    # ------------------------------------------------------ what is passed on
+
+    def _new_copy(self, now: float, event: Asked, master: str | None) -> Copy:
+        block = self.copies.get(event.name)
+        if block is None:
+            block = RemoteBlock(event.name, now, master)
+            self.copies[event.name] = block
+        self._sequence += 1
+        copy = Copy(self._sequence, block, event, None, now)
+        event.owner.locks[event.name] = copy
+        self.parties.link(copy)
+        if event.parent is not None:
+            self._adopt(copy, event.parent)
+        self._by_id[self.lock_id(copy)] = copy
+        self._open_on[copy] = {}
+        self._await(copy, event)
+        return copy
+
+    def _await(self, copy: Copy, event: Asked) -> None:
+        copy.wanted = event.request.mode
+        copy.waiter = event.party if event.waiter is None else event.waiter
+        copy.place = event.place or 0
+        copy.rsb.queue_of(copy).append(copy)
+        copy.rsb.wants += UNIT[copy.wanted]
+
+    def _pass_on(self, copy: Copy, event: Asked) -> Effect:
+        """Send this request on a copy to its master."""
+        master = copy.rsb.master
+        assert master is not None
+        id = self._id()
+        parent = None if copy.parent is None else self.lock_id(copy.parent)
+        lock = self.lock_id(copy)
+        new = copy.granted is None and event.request.verb is Verb.LOCK
+        request, place = event.request, event.place
+        message = Ask(self.view, id, lock, event.name, request, new, parent, place)
+        self._open[id] = Open(message, copy, event)
+        self._open_on[copy][id] = None
+        return Send(master, message)
+
+    def _ask_master(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
+        """The owner has a copy already: a conversion, a release, a cancel."""
+        assert isinstance(lock, Copy)
+        request = event.request
+        if lock in self._releasing:
+            self._releasing[lock].append(event)
+            return []
+        if lock.rsb.master is None:
+            return self._on_unsent(lock, event)
+        if request.verb is Verb.LOCK:
+            if lock.wanted is not None:
+                return [Refuse(RequestPending("a request still waits here"), event.client)]
+            assert lock.granted is not None
+            lock.kept = (lock.request, lock.client, lock.party, lock.since)
+            lock.rsb.remove(lock)
+            lock.request, lock.since = request, now
+            self.parties.move(lock, event.party)
+            lock.client = event.client
+            self._await(lock, event)
+            return [self._pass_on(lock, event)]
+        if request.verb is Verb.UNLOCK:
+            self._releasing[lock] = []
+        return [self._pass_on(lock, event)]
+
+    def _on_unsent(self, lock: Copy, event: Asked) -> Sequence[Effect]:
+        """The request has not left this member: its master is not known yet."""
+        request = event.request
+        if request.verb is Verb.LOCK:
+            return [Refuse(RequestPending("a request still waits here"), event.client)]
+        error = judge_release(request, None)
+        if error is not None:
+            return [Refuse(error, event.client)]
+        effects: Effects = [Done(request, event.client)]
+        if request.verb is not Verb.UNLOCK_ALL:
+            effects.append(Refuse(Cancelled("taken back before it was asked"), lock.client))
+            self._drop(lock)
+        return effects
+
+    def _answered(self, id: Id) -> Open | None:
+        """The message that is answered now, if its answer was still awaited."""
+        found = self._open.pop(id, None)
+        if found is not None and found.lock is not None:
+            self._open_on[found.lock].pop(id, None)
+        return found
+
+    def _withdrew(self, now: float, event: Withdrew) -> Sequence[Effect]:
+        copy = event.lock
+        if not isinstance(copy, Copy):
+            return super()._withdrew(now, event)
+        if copy.wanted is None:
+            return []
+        if copy.rsb.master is None:
+            return self._drop_told(now, copy, None, False)
+        asked = next(id for id in self._open_on[copy] if self._is_lock_request(id))
+        self._answered(asked)
+        id = self._id()
+        kept = None if copy.kept is None else copy.kept[0]
+        message = Withdraw(self.view, id, self.lock_id(copy), asked, kept)
+        send = Send(copy.rsb.master, message)
+        if copy.granted is None:
+            self._open[id] = Open(message)
+            return [send, *self._drop_told(now, copy, None, False)]
+        self._open[id] = Open(message, copy)
+        self._open_on[copy][id] = None
+        self._put_back(copy)
+        return [send]
+
+    def _is_lock_request(self, id: Id) -> bool:
+        event = self._open[id].event
+        return event is not None and event.request.verb is Verb.LOCK
+
+    def _owner_ended(self, now: float, event: OwnerEnded) -> Sequence[Effect]:
+        doomed: dict[Lock, None] = {}
+        for lock in event.owner.locks.values():
+            if isinstance(lock, Copy) and lock not in doomed:
+                doomed.update(dict.fromkeys(self._below(lock)))
+        effects: Effects = []
+        ended: dict[str, list[Id]] = {}
+        for lock in doomed:
+            assert isinstance(lock, Copy)
+            if lock.rsb.master is not None:
+                ended.setdefault(lock.rsb.master, []).append(self.lock_id(lock))
+            if lock.wanted is not None and lock.owner is not event.owner:
+                error = Cancelled("the lock above it was released")
+                effects.append(Refuse(error, lock.client, lock))
+            for id in self._open_on[lock]:
+                self._open[id].event = None
+            self._releasing.pop(lock, None)
+            effects += self._drop_told(now, lock, lock.granted, event.abnormal)
+        for master, locks in ended.items():
+            id = self._id()
+            message = Ended(self.view, id, tuple(locks), event.abnormal)
+            self._open[id] = Open(message)
+            effects.append(Send(master, message))
+        effects += super()._owner_ended(now, event)
+        return effects
+
+    # --------------------------------------------------------- what is answered
+
+    def _granted(self, now: float, message: Granted) -> Sequence[Effect]:
+        found = self._answered(message.id)
+        if found is None or found.lock is None:
+            return []
+        copy, block = found.lock, found.lock.rsb
+        self._leave(copy)
+        if copy.granted is not None:
+            block.counts -= UNIT[copy.granted]
+        copy.kept = None
+        self._hold(copy, message.mode, message.number)
+        copy.since = now
+        copy.notified = False
+        if message.valseq >= block.valseq:
+            if (block.value, block.valid) != (message.value, message.valid):
+                block.value_at = now
+            block.value, block.valid = message.value, message.valid
+            block.valseq = message.valseq
+        return [Grant(copy, message.sync)]
+
+    def _queued(self, now: float, message: Queued) -> Sequence[Effect]:
+        found = self._open.get(message.id)
+        if found is None or found.lock is None:
+            return []
+        copy = found.lock
+        found.queued = True
+        queue = copy.rsb.queue_of(copy)
+        queue.remove(copy)
+        copy.place = message.place
+        queue.insert(copy)
+        return [Queue(copy)]
+
+    def _refused(self, now: float, message: Refused) -> Sequence[Effect]:
+        found = self._answered(message.id)
+        if found is None or found.event is None:
+            return []
+        copy, request = found.lock, found.event.request
+        refuse = Refuse(message.error, found.event.client, copy if found.queued else None)
+        if copy is None:
+            return [refuse]
+        if request.verb is Verb.UNLOCK:
+            return [refuse, *self._replay(now, self._releasing.pop(copy))]
+        if request.verb is not Verb.LOCK:
+            return [refuse]
+        if copy.granted is not None:
+            self._put_back(copy)
+            return [refuse]
+        gone = self._drop_told(now, copy, None, False)
+        return [refuse, *(gone if found.queued else gone[1:])]
+
+    def _finished(self, now: float, message: Finished) -> Sequence[Effect]:
+        found = self._answered(message.id)
+        if found is None or found.event is None:
+            return []
+        return [Done(found.event.request, found.event.client)]
+
+    def _withdrawn(self, now: float, message: Withdrawn) -> Sequence[Effect]:
+        found = self._answered(message.id)
+        if found is None or found.lock is None:
+            return []
+        copy = found.lock
+        assert copy.granted is not None
+        copy.rsb.counts += UNIT[message.mode] - UNIT[copy.granted]
+        copy.granted = message.mode
+        copy.number = message.number
+        return []
+
+    def _gone(self, now: float, message: Gone) -> Sequence[Effect]:
+        copy = self._by_id.get(message.lock)
+        if copy is None:
+            return []
+        return self._drop_told(now, copy, message.mode, message.abnormal)
+
+    def _blocking(self, now: float, message: Blocking) -> Sequence[Effect]:
+        copy = self._by_id.get(message.lock)
+        if copy is None or copy.granted is None:
+            return []
+        copy.notified = True
+        return [Notify(copy, message.mode, message.hint)]
+
+    def _replay(self, now: float, held: list[Asked]) -> Sequence[Effect]:
+        """Requests that came while the lock was being released, now in their order."""
+        effects: Effects = []
+        for event in held:
+            effects += self._asked(now, event)
+        return effects
+
+    # ---------------------------------------------------------------- the copies
+
+    def _leave(self, copy: Copy) -> None:
+        assert copy.wanted is not None
+        copy.rsb.queue_of(copy).remove(copy)
+        copy.rsb.wants -= UNIT[copy.wanted]
+        copy.wanted = copy.waiter = None
+
+    def _hold(self, copy: Copy, mode: Mode, number: int) -> None:
+        copy.granted = mode
+        copy.number = number
+        copy.rsb.counts += UNIT[mode]
+        copy.rsb.append(copy)
+
+    def _put_back(self, copy: Copy) -> None:
+        """The conversion is over without a grant (9.5)."""
+        self._leave(copy)
+        assert copy.kept is not None
+        copy.request, copy.client, party, copy.since = copy.kept
+        copy.kept = None
+        self.parties.move(copy, party)
+        copy.rsb.append(copy)
+
+    def _drop_told(self, now: float, copy: Copy, mode: Mode | None, abnormal: bool) -> list[Effect]:
+        self._drop(copy)
+        effects: list[Effect] = [Released(copy, mode, abnormal)]
+        if copy.rsb.name not in self.copies:
+            effects.append(BlockEnded(copy.rsb.name))
+        effects += self._replay(now, self._releasing.pop(copy, []))
+        return effects
+
+    def _drop(self, copy: Copy) -> None:
+        """The copy goes; answers that are still under way are nobody's."""
+        block = copy.rsb
+        granted = copy.granted
+        if copy.wanted is not None:
+            self._leave(copy)
+        else:
+            block.remove(copy)
+        if granted is not None:
+            block.counts -= UNIT[granted]
+        for id in self._open_on.pop(copy):
+            self._open[id].lock = None
+        del self._by_id[self.lock_id(copy)]
+        self._forget(copy)
+        if not block.counts and not block.wants:
+            del self.copies[block.name]

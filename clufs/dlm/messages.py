@@ -1,0 +1,202 @@
+"""What lock managers tell each other.
+
+Messages between two members come in order and none is lost while both are in the
+view; nothing else is relied on. Each carries its view. Locks and requests are named by
+the member that made them, its incarnation and a count, so that a request that is sent
+again takes effect once.
+
+    home        the member of the lock's owner: it has a copy of the lock
+    master      the member where the resource block lives and where everything is decided
+    directory   the member that knows, for a name, who its master is
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from clufs.dlm.interface import Request
+from clufs.dlm.modes import Mode
+from clufs.errors import RequestError
+
+
+class Id(NamedTuple):
+    """A lock or a request, everywhere: who made it, in which life, and a count that grows."""
+
+    member: str
+    incarnation: int
+    serial: int
+
+
+# ------------------------------------------------- home and master, directory
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Who masters this name? Whoever asks first does."""
+
+    view: int
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """floor: a new master's sequencers and VALSEQ start above."""
+
+    view: int
+    name: bytes
+    master: str
+    floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The sender no longer masters this name, where no lock is left; `floor` as in LookedUp."""
+
+    view: int
+    name: bytes
+    floor: int
+
+
+# ------------------------------------------------------------ home to master
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request on a lock; kept at home until it is answered.
+
+    new: it makes the lock. parent: the lock above, for a sublock.
+    place: the queue place to take again.
+    """
+
+    view: int
+    id: Id
+    lock: Id
+    name: bytes
+    request: Request
+    new: bool
+    parent: Id | None = None
+    place: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The request `asked` is given up, even if it has been granted meanwhile.
+
+    kept: what the lock goes back to, or None if it goes away.
+    """
+
+    view: int
+    id: Id
+    lock: Id
+    asked: Id
+    kept: Request | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The owners of these locks are gone; sublocks come before what is above them."""
+
+    view: int
+    id: Id
+    locks: tuple[Id, ...]
+    abnormal: bool
+
+
+# ------------------------------------------------------------ master to home
+
+
+@dataclass(frozen=True, slots=True)
+class NotMaster:
+    """The request had no effect: ask the directory again."""
+
+    view: int
+    id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The request is granted; with it comes the value block as it is now."""
+
+    view: int
+    id: Id
+    mode: Mode
+    number: int
+    sync: bool
+    value: bytes
+    valid: bool
+    valseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request waits at this place."""
+
+    view: int
+    id: Id
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request is refused, at once or after it has waited."""
+
+    view: int
+    id: Id
+    error: RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An UNLOCK (its value is stored now), UNLOCK_ALL, CANCEL, Withdraw or Ended took effect."""
+
+    view: int
+    id: Id
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A withdrawn conversion left the lock in this mode with this number."""
+
+    view: int
+    id: Id
+    mode: Mode
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The lock is released at the master."""
+
+    view: int
+    lock: Id
+    mode: Mode | None
+    abnormal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """The granted lock blocks a request for `mode`."""
+
+    view: int
+    lock: Id
+    mode: Mode
+    hint: int
+
+
+Message = (
+    Lookup
+    | LookedUp
+    | Dropped
+    | Ask
+    | Withdraw
+    | Ended
+    | NotMaster
+    | Granted
+    | Queued
+    | Refused
+    | Finished
+    | Withdrawn
+    | Gone
+    | Blocking
+)
