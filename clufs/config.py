@@ -20,7 +20,6 @@ AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 # A member's name is a directory name in /clu/members and a word in the reports.
 MemberName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
 LogLevel = Literal["debug", "info", "warning", "error"]
-EngineKind = Literal["embedded", "corosync"]
 
 
 class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,18 +36,11 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: MemberName = msgspec.field(default_factory=socket.gethostname)
 
 
-class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table [engine]."""
-
-    kind: EngineKind = "embedded"
-
-
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole clufs.toml; `Config()` is what an empty one says."""
 
     daemon: Daemon = Daemon()
     member: Member = msgspec.field(default_factory=Member)
-    engine: Engine = Engine()
 
 
 def load(path: str | Path | None) -> Config:

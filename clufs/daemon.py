@@ -233,8 +233,6 @@ def _mind_the_collector() -> None:
 
 def serve(place: Place, config: Config) -> None:
     """Run a member on `place` until it is told to end. Raises the ProgramErrors of its parts."""
-    if config.engine.kind != "embedded":
-        log.warning("the engine %s is not used: this member is alone", config.engine.kind)
     store = RegistryStore(place.state)
     try:
         daemon = Daemon(place, config, store)

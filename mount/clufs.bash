@@ -6,17 +6,12 @@ _clufs() {
     COMPREPLY=()
 
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor lab --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor --help --version' -- "$cur")
         return
     fi
     case $command in
     doctor)
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-        return
-        ;;
-    lab)
-        ((COMP_CWORD == 2)) && mapfile -t COMPREPLY < <(compgen -W \
-            'up exec shell kill pause resume restart cut heal status down' -- "$cur")
         return
         ;;
     run) ;;

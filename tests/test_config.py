@@ -40,13 +40,10 @@ def test_every_key(tmp_path: Path) -> None:
         state = "/srv/clufs"
         [member]
         name = "provolone"
-        [engine]
-        kind = "corosync"
     """
     loaded = config.load(written(tmp_path, text))
     assert loaded.daemon == config.Daemon(stop_s=2.0, log_level="debug", state="/srv/clufs")
     assert loaded.member == config.Member(name="provolone")
-    assert loaded.engine == config.Engine(kind="corosync")
 
 
 def test_the_shipped_file_loads_and_shows_the_defaults(tmp_path: Path) -> None:
@@ -55,10 +52,8 @@ def test_the_shipped_file_loads_and_shows_the_defaults(tmp_path: Path) -> None:
         line.removeprefix("#") for line in SHIPPED.read_text().splitlines() if "= " in line
     )
     values = tomllib.loads(shown)
-    tables = (config.Daemon, config.Member, config.Engine)
-    assert set(values) == {field for table in tables for field in table.__struct_fields__}
+    assert set(values) == {*config.Daemon.__struct_fields__, *config.Member.__struct_fields__}
     assert values.pop("name") == "provolone"
-    assert values.pop("kind") == config.Engine().kind
     daemon = config.Daemon()
     assert values == {key: getattr(daemon, key) for key in config.Daemon.__struct_fields__}
 

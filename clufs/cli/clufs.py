@@ -10,9 +10,7 @@ from clufs.errors import ClufsError, UsageError
 # Subcommand -> its module, imported only when asked for, and what it is for.
 COMMANDS = {
     "run": ("clufs.cli.run", "hold a lock while a command runs"),
-    "keygen": ("clufs.cli.keygen", "make the keys by which members know each other"),
     "doctor": ("clufs.cli.doctor", "what this machine lacks, and the line that mends it"),
-    "lab": ("clufs.cli.lab", "a cluster on this machine, to try and to break things"),
 }
 
 USAGE = "usage: clufs COMMAND [ARGUMENT ...]\n\n" + "".join(

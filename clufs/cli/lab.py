@@ -1,12 +1,16 @@
-"""clufs lab: a cluster on this machine, each member in namespaces of its own."""
+"""python -m clufs.cli.lab: three members on this machine, each in namespaces of its own.
+
+Each has its own corosync, which form one cluster, and its own clufsd and /clu.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 
-from clufs.errors import MissingPart, UsageError
+from clufs.errors import ClufsError, MissingPart, UsageError
 from clufs.lab import cluster
 from clufs.lab.plan import DIR, MEMBERS_MAX, Lab
 
@@ -27,7 +31,7 @@ def _members(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="clufs lab", description="A cluster on this machine, to try and to break things."
+        prog="lab", description="A cluster on this machine, to try and to break things."
     )
     directory = argparse.ArgumentParser(add_help=False)
     directory.add_argument("--dir", metavar="DIR", default=DIR, help=f"the lab's files ({DIR})")
@@ -88,3 +92,11 @@ def _become(lab: Lab, arguments: argparse.Namespace) -> None:
         os.execvp(command[0], command)
     except OSError as error:
         raise MissingPart(f"{command[0]}: {os.strerror(error.errno or 0)}") from error
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ClufsError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

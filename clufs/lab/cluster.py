@@ -48,7 +48,7 @@ def up(lab: Lab, count: int) -> None:
     """
     check_machine()
     if lab.exists() or processes.inits(lab.directory):
-        raise UsageError(f"a lab is up in {lab.directory}: clufs lab down")
+        raise UsageError(f"a lab is up in {lab.directory}: lab down")
     try:
         _write_files(lab, count)
         network.make_bridge(_start_init(lab, SWITCH))
@@ -232,7 +232,7 @@ def living(lab: Lab, name: str) -> tuple[LabMember, int]:
     member = lab.member(name)
     init = processes.inits(lab.directory).get(name)
     if init is None:
-        raise UsageError(f"{name} is dead: clufs lab restart {name}")
+        raise UsageError(f"{name} is dead: lab restart {name}")
     return member, init
 
 
@@ -249,7 +249,7 @@ def _service(lab: Lab, name: str, what: str) -> int:
     member, init = living(lab, name)
     pid = processes.service(init, member.service(what))
     if pid is None:
-        raise UsageError(f"{name}: {what} does not run: clufs lab restart {name} --what {what}")
+        raise UsageError(f"{name}: {what} does not run: lab restart {name} --what {what}")
     return pid
 
 

@@ -3,7 +3,7 @@
     python -m clufs.lab.init DIR NAME
 
 Runs in new namespaces already; gives them their own /proc, /run and /dev/shm, says `ready` on
-standard output and then only collects the dead. DIR/NAME.init is how `clufs lab` finds it.
+standard output and then only collects the dead. DIR/NAME.init is how the lab finds it.
 """
 
 import contextlib

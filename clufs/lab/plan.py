@@ -96,9 +96,9 @@ class Lab:
         try:
             return msgspec.json.decode(self._facts.read_bytes(), type=Facts)
         except FileNotFoundError:
-            raise UsageError(f"no lab is up in {self.directory}: clufs lab up") from None
+            raise UsageError(f"no lab is up in {self.directory}: lab up") from None
         except msgspec.DecodeError as error:
-            raise ConfigError(f"{self._facts}: {error}: clufs lab down, then up") from error
+            raise ConfigError(f"{self._facts}: {error}: lab down, then up") from error
 
     def members(self) -> list[LabMember]:
         """Everybody, by number. Raises as facts()."""
@@ -160,4 +160,4 @@ logging {{
 
 def clufs_toml(member: LabMember) -> str:
     """clufs.toml of one member."""
-    return f'[member]\nname = "{member.name}"\n\n[engine]\nkind = "corosync"\n'
+    return f'[member]\nname = "{member.name}"\n'

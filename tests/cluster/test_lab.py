@@ -49,7 +49,7 @@ class Lab:
         self.directory = directory
 
     def line(self, command: str, *words: str) -> list[str]:
-        program = [sys.executable, "-m", "clufs.cli.clufs", "lab", command]
+        program = [sys.executable, "-m", "clufs.cli.lab", command]
         return [*program, "--dir", str(self.directory), *words]
 
     def run(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -180,7 +180,7 @@ def test_a_paused_member_stands_still(lab: Lab) -> None:
 def test_what_is_wrong_is_said(lab: Lab) -> None:
     for words in (["up"], ["kill", "nobody"], ["cut", "provolone", "provolone"]):
         done = lab.run(*words)
-        assert (done.returncode, done.stderr.startswith("clufs lab: ")) == (2, True)
+        assert (done.returncode, done.stderr.startswith("lab: ")) == (2, True)
 
 
 def test_down_leaves_nothing(lab: Lab) -> None:
