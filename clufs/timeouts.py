@@ -32,3 +32,6 @@ POLL_GRACE_S = 0.05
 
 MOUNT_LOOK_S = 5.0
 """How long a mount that is already there may take to answer before it counts as in use."""
+
+STAT_WAIT_S = 0.2
+"""How long the daemon looks at a process that somebody named: one in the midst of an exec may be waiting for us."""
