@@ -73,3 +73,6 @@ LAB_END_S = 10.0
 
 LAB_EXEC_S = 3.0
 """How long a program of the lab that was started may take to be seen under its own command line."""
+
+STAT_WAIT_S = 0.2
+"""How long the daemon looks at a process that somebody named: one in the midst of an exec may be waiting for us."""

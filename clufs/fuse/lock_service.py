@@ -84,7 +84,7 @@ class LockService(Telling):
         tree.unlink = self.unlink
         tree.may_create = self.may_create
         journals.refusals.process_of = self.processes.pid_of
-        groups.process_of = self._process
+        groups.process_of = self.processes.named
         groups.joined = lambda process: process.put_on(record)
         groups.changed = self.run
 

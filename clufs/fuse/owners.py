@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from clufs.dlm.interface import Owner
-from clufs.errors import ClufsError, UnknownProcess
+from clufs.errors import ClufsError, RequestPending, UnknownProcess
 from clufs.fuse import processes
 from clufs.tree.lock_reports import ReportedOwner
 
@@ -218,6 +218,22 @@ class Processes:
         self._record = record
         self._ended = ended
 
+    def named(self, pid: int) -> ProcessOwner:
+        """The process `pid`, which somebody named: it may be doing anything now.
+
+        Raises UnknownProcess when it is gone, RequestPending while it is in the midst of an exec.
+        """
+        known = self.by_pid.get(pid)
+        if known is not None:
+            return known
+        pidfd = processes.open_pidfd(pid)
+        stat = processes.stat_soon(pid)
+        if pidfd is None or stat is None:
+            if pidfd is not None:
+                os.close(pidfd)
+            raise RequestPending(f"process {pid} is gone, or in the midst of an exec: try again")
+        return self._new(pid, pidfd, stat)
+
     def get(self, tid: int) -> ProcessOwner:
         """The process of the thread `tid`, which must be blocked in a request to us.
 
@@ -226,7 +242,7 @@ class Processes:
         """
         pidfd = processes.open_pidfd(tid) if tid else None
         if pidfd is not None:
-            return self._new(tid, pidfd)
+            return self._new(tid, pidfd, processes.stat(tid))
         pid = processes.group_leader(tid) if tid else None
         known = self.by_pid.get(pid) if pid else None
         if known is not None:
@@ -237,7 +253,7 @@ class Processes:
                 "the caller's process id cannot be seen here (another pid namespace):"
                 " open the file read-write, so that the descriptor owns the lock"
             )
-        return self._new(pid, pidfd)
+        return self._new(pid, pidfd, processes.stat(pid))
 
     def pid_of(self, tid: int) -> int:
         """The process id of the thread `tid`, or `tid` itself if that cannot be seen."""
@@ -251,8 +267,7 @@ class Processes:
             if known is not None:
                 yield known
 
-    def _new(self, pid: int, pidfd: int) -> ProcessOwner:
-        stat = processes.stat(pid)
+    def _new(self, pid: int, pidfd: int, stat: processes.Stat | None) -> ProcessOwner:
         if stat is None:
             os.close(pidfd)
             raise UnknownProcess(f"process {pid} is gone")

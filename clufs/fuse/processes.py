@@ -9,8 +9,11 @@ import os
 import select
 import signal
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from clufs.timeouts import STAT_WAIT_S
 
 PF_EXITING = 0x4
 _READ_BYTES = 8192
@@ -72,6 +75,15 @@ def stat(pid: int) -> Stat | None:
         flags=int(fields[6]),
         start_time=int(fields[19]),
     )
+
+
+def stat_soon(pid: int) -> Stat | None:
+    """Like `stat`, of any process: None, too, when it is in the midst of an exec(2)."""
+    found: list[Stat | None] = []
+    reader = threading.Thread(target=lambda: found.append(stat(pid)), daemon=True)
+    reader.start()
+    reader.join(STAT_WAIT_S)
+    return found[0] if found else None
 
 
 def _status_fields(pid: int) -> dict[bytes, bytes]:

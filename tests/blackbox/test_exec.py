@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
+from clufs.fuse import processes
 from tests.blackbox.clu import Clu, until
 
 HOLD_AND_EXEC = """
@@ -13,6 +15,14 @@ import os, sys
 fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 os.write(fd, b"EX\\n")
 os.execvp("cat", ["cat"])
+"""
+
+WAIT_AND_EXEC = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+os.write(fd, b"EX\\n")
+sys.stdin.read()
+os.execvp("sleep", ["sleep", "1"])
 """
 
 EXEC_AGAIN_AND_AGAIN = """
@@ -44,3 +54,17 @@ def test_reports_and_look_ups_go_on_while_a_holder_execs(clu: Clu, name: str) ->
             clu.errors()
     assert program.returncode == 0
     until(lambda: clu.report(name) == "", "the release")
+
+
+def test_a_process_in_the_midst_of_an_exec_is_not_waited_for(own_clu: Clu, name: str) -> None:
+    path = str(own_clu.public / name)
+    with subprocess.Popen([sys.executable, "-S", "-c", WAIT_AND_EXEC, path], stdin=-1) as program:
+        assert program.stdin is not None
+        until(lambda: own_clu.queue(name, "GRANTED"), "the grant")
+        own_clu.daemon.send_signal(signal.SIGSTOP)
+        program.stdin.close()  # it execs, and the exec waits for the daemon to answer a close
+        until(lambda: processes.stat_soon(program.pid) is None, "an exec that waits")
+        assert processes.command_of(program.pid) is not None
+        own_clu.daemon.send_signal(signal.SIGCONT)
+        until(lambda: processes.stat_soon(program.pid) is not None, "its end")
+        assert program.wait(10) == 0
