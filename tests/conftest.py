@@ -5,9 +5,11 @@ and outlives the session, or a mount namespace kept by one of them makes the ses
 fail; they are cleared all the same, so that one broken test does not break the machine.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,13 +62,24 @@ def left_processes(mark: str) -> dict[int, str]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        try:
-            if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                found[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
-        except OSError:
-            continue
+        if wanted in _read(entry / "environ").split(b"\0"):
+            words = _read(entry / "cmdline").split(b"\0")
+            found[int(entry.name)] = b" ".join(words).decode(errors="replace").strip()
     return found
+
+
+def _read(path: Path) -> bytes:
+    """The file, empty if it is gone. A process in the midst of an exec(2) is not waited for."""
+    found: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes())
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(GRACE_S)
+    return found[0] if found else b""
 
 
 def _kill(pid: int) -> None:

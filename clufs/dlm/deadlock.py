@@ -136,10 +136,10 @@ class Search:
 
     def _reached(self, start: Any) -> _Edges:
         edges: _Edges = {}
-        todo = [start]
+        pending = [start]
         special: dict[ResourceBlock, list[Lock]] = {}
-        while todo:
-            node = todo.pop()
+        while pending:
+            node = pending.pop()
             if node in edges:
                 continue
             needs: dict[Any, tuple[Lock, ...]] = {}
@@ -147,7 +147,7 @@ class Search:
                 self.looks += 1
                 needs.setdefault(need, between)
             edges[node] = needs
-            todo.extend(needs)
+            pending.extend(needs)
         return edges
 
     def _needs(
@@ -237,13 +237,13 @@ def _is_ahead(other: Lock, lock: Lock) -> bool:
 def _way_round(start: Any, edges: _Edges, stuck: set[Any]) -> list[Lock]:
     """The shortest way from the start back to it through what is stuck, as locks."""
     came: dict[Any, Any] = {}
-    todo = deque([start])
+    pending = deque([start])
     while start not in came:
-        node = todo.popleft()
+        node = pending.popleft()
         for need in edges[node]:
             if need in stuck and need not in came:
                 came[need] = node
-                todo.append(need)
+                pending.append(need)
     way = [start]
     while len(way) == 1 or way[-1] != start:
         way.append(came[way[-1]])

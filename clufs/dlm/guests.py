@@ -6,6 +6,7 @@ told to the guest's member instead of the edge.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -59,7 +60,7 @@ class Guest(Owner):
         self.id = id
 
 
-class Guests(Master):
+class Guests(Master, abc.ABC):
     """Serves the requests of other members.
 
     guests: the owners of locks that are here for other members, by the lock's name there.
@@ -80,8 +81,9 @@ class Guests(Master):
             Notify: self._tell_notify,
         }
 
+    @abc.abstractmethod
     def _asked(self, now: float, event: Asked) -> Sequence[Effect]:
-        raise NotImplementedError
+        """Serve a request of an owner here or, as a guest's, of one elsewhere."""
 
     def _is_new(self, id: Id) -> bool:
         life = (id.member, id.incarnation)

@@ -6,6 +6,7 @@ An item knows no FUSE. It answers who may do what (`attributes`), what is below 
 
 from __future__ import annotations
 
+import abc
 import itertools
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,7 @@ class Attributes(NamedTuple):
     nlink: int = 1
 
 
-class Item:
+class Item(abc.ABC):
     """Anything with a path. number: its st_ino, stable while the kernel holds it; path: from the mount point.
 
     lookups: how often the kernel holds it. lasting: its name and attributes never change.
@@ -65,11 +66,11 @@ class Item:
         self.lookups = 0
         self.idle_node = 0
 
+    @abc.abstractmethod
     def attributes(self, caller: Caller) -> Attributes:
         """What stat(2) shows to `caller`."""
-        raise NotImplementedError
 
-    def forgotten(self) -> None:
+    def forgotten(self) -> None:  # noqa: B027  (most items have nothing to do then)
         """The kernel holds the item no more."""
 
 
@@ -78,13 +79,13 @@ class Directory(Item):
 
     __slots__ = ()
 
+    @abc.abstractmethod
     def find(self, name: bytes) -> Item | None:
         """The item of that name, None if there is none. Never waits."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def names(self) -> Iterable[tuple[bytes, Item]]:
         """All names now, with their items."""
-        raise NotImplementedError
 
     def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
         """Make a directory. Raises NotPermitted where there is nothing to make."""
@@ -161,9 +162,9 @@ class File(Item):
     __slots__ = ()
     fresh = True
 
+    @abc.abstractmethod
     def show(self, caller: Caller) -> bytes:
         """The text that an open of `caller` reads."""
-        raise NotImplementedError
 
     def store(self, data: bytes, caller: Caller) -> None:
         """What a write does. Raises NotPermitted where writing means nothing."""

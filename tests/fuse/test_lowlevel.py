@@ -1,12 +1,10 @@
 """The C part: who calls, parked answers, interrupts, locks, node ids and open flags."""
 
-import ctypes
 import errno
 import fcntl
 import gc
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,13 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from clufs.fuse import _lowlevel, lowlevel
+from clufs.fuse import lowlevel
 from clufs.fuse.lowlevel import Request
 from tests.fuse.mounted import WRITE, Client, Files, mounted, run, until
 
 NOBODY = 65534
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts file systems")
 
 
 class Writes:
@@ -484,28 +480,3 @@ async def test_a_parked_flock_is_granted_or_interrupted(tmp_path: Path) -> None:
             await until(lambda: locks.requests)
             client.signal(signal.SIGKILL)
             assert (await client.result())[0] == -signal.SIGKILL
-
-
-def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(TypeError):
-        lowlevel.handlers(interrupted=())  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        Request()
-
-
-def test_installed_means_a_session_of_ours() -> None:
-    assert not lowlevel.installed()
-
-
-def test_the_c_part_must_come_before_pyfuse3() -> None:
-    code = "import pyfuse3, clufs.fuse.lowlevel"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "MissingPart: pyfuse3 was imported before" in done.stderr
-
-
-def test_names_are_found_before_libfuse() -> None:
-    """What pyfuse3's linking relies on: the process-wide name is the extension's."""
-    everywhere = ctypes.CDLL(None).fuse_session_new
-    extension = ctypes.CDLL(_lowlevel.__file__).fuse_session_new
-    address = [ctypes.cast(f, ctypes.c_void_p).value for f in (everywhere, extension)]
-    assert address[0] == address[1]
