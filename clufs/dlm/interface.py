@@ -6,7 +6,7 @@ clock, socket, file or log. Events are in the past tense, effects in the imperat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,12 @@ class Request:
     value: bytes | None = None
     hint: int = 0
     notify: bool = False
+    needs_judging: bool = field(init=False, repr=False, compare=False)
+    """Whether it says anything that not every lock allows; looked at on every request."""
+
+    def __post_init__(self) -> None:
+        special = self.quecvt or self.invalidate or self.value is not None
+        object.__setattr__(self, "needs_judging", special)
 
 
 class Owner:

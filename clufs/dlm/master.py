@@ -43,7 +43,7 @@ class Master(Grants):
     def _new_lock(self, now: float, event: Asked) -> Sequence[Effect]:
         request = event.request
         parent = event.parent
-        if request.quecvt or request.invalidate or request.value is not None or parent is not None:
+        if request.needs_judging or parent is not None:
             error = judge_new_lock(request, parent)
             if error is not None:
                 return [Refuse(error, event.client)]
@@ -108,7 +108,7 @@ class Master(Grants):
         held = lock.granted
         if lock.wanted is not None or held is None:
             return [Refuse(RequestPending("a request still waits here"), event.client)]
-        if request.quecvt or request.invalidate or request.value is not None:
+        if request.needs_judging:
             error = judge_conversion(request, held)
             if error is not None:
                 return [Refuse(error, event.client)]
@@ -157,7 +157,7 @@ class Master(Grants):
         request = event.request
         if lock.sublocks:
             return [Refuse(HasSublocks(f"{lock.sublocks} sublocks are below it"), event.client)]
-        if request.value is not None or request.invalidate:
+        if request.needs_judging:
             error = judge_release(request, lock.granted)
             if error is not None:
                 return [Refuse(error, event.client)]
