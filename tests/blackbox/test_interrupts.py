@@ -254,7 +254,7 @@ def test_a_wait_by_way_of_WAIT_is_interrupted_too(
     waiter = shell("bash", cwd=clu.public)
     waiter.ask(f"trap : USR1; echo EX async > {name}")
     waiter.begin(f"echo WAIT > {name}")
-    until(lambda: _sleeps_in_write(waiter.pid), "WAIT under way")
+    until(lambda: blocked_calls(clu) == 1, "WAIT under way")
     os.kill(waiter.pid, signal.SIGUSR1)
     assert waiter.hear()[0] == 1
     assert order(clu, name) == [waiter.pid]
@@ -262,8 +262,11 @@ def test_a_wait_by_way_of_WAIT_is_interrupted_too(
     assert waiter.ask(f"echo WAIT > {name}") == (0, "")
 
 
-def _sleeps_in_write(pid: int) -> bool:
-    return "request_wait_answer" in Path(f"/proc/{pid}/wchan").read_text()
+def blocked_calls(clu: Clu) -> int:
+    """How many system calls the daemon has not answered yet, WAIT among them."""
+    metrics = (clu.root / "status" / "metrics").read_text()
+    (line,) = [line for line in metrics.splitlines() if line.startswith("clufs_waiting ")]
+    return int(float(line.split()[1]))
 
 
 # ----------------------------------------------------------------------- threads
