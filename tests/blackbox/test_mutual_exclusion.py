@@ -24,6 +24,13 @@ chance = random.Random(int(seed))
 access = os.O_RDWR if how == "descriptor" else os.O_WRONLY
 fd = os.open(lock, access | os.O_CREAT)
 
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return "VmSize" in status.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
 def enter():
     while True:
         try:
@@ -34,11 +41,10 @@ def enter():
         except FileExistsError:
             with open(room) as found:
                 pid = found.read()
-            # An empty room is one whose maker was killed between open and write.
-            if pid and os.path.exists(f"/proc/{pid}/stat"):
-                state = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
-                if state not in "ZX":
-                    sys.exit(f"{pid} is inside too")
+            # An empty room is one whose maker was killed between open and write. A process that
+            # is exiting has given up its memory before it closes its descriptors: it is out.
+            if pid and alive(pid):
+                sys.exit(f"{pid} is inside too")
             os.unlink(room)
 
 print("ready", flush=True)
