@@ -14,7 +14,7 @@ from types import FrameType
 
 from clufs.dlm.modes import Mode
 from clufs.errors import MissingPart, NotQueued, ProgramError, TimedOut
-from clufs.fuse.processes import open_pidfd
+from clufs.fuse.processes import is_gone, open_pidfd
 
 _PR_SET_PDEATHSIG = 1
 _LOST_STATUS = 75
@@ -114,9 +114,7 @@ def _await(pid: int, pidfd: int, lock: int) -> bool:
             return True
         if ready.get(lock, 0) & (select.POLLHUP | select.POLLERR):
             os.kill(pid, signal.SIGTERM)
-            alone = select.poll()
-            alone.register(pidfd, select.POLLIN)
-            if not alone.poll(_GRACE_MS):
+            if not is_gone(pidfd, _GRACE_MS):
                 os.kill(pid, signal.SIGKILL)
             return False
 

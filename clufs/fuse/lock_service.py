@@ -257,13 +257,8 @@ class LockService(Telling):
 
     def _parent(self, owner: LockOwner, process: ProcessOwner | None, key: bytes) -> Lock:
         """The granted lock above that lets this owner lock below. Raises NotHeld."""
-        own = owner.locks.get(key)
-        if own is not None and own.granted is not None:
-            return own
-        for lock in self._locks_of(process, key):
-            if lock.granted is not None:
-                return lock
-        raise NotHeld("a sublock needs its parent granted to the same owner first")
+        own = (owner.locks[key],) if key in owner.locks else ()
+        return _first_granted((*own, *self._locks_of(process, key)))
 
     def _locks_of(self, process: ProcessOwner | None, key: bytes) -> Iterable[Lock]:
         """What a process has on a resource block: by itself, by descriptors, by its groups."""
@@ -360,31 +355,26 @@ class LockService(Telling):
 
     def unlink(self, file: LockFile, caller: Caller) -> None:
         """rm: release what the caller or its nearest ancestor holds on the file. Raises NotHeld."""
-        for process in self.processes.of_ancestors(caller.pid):
-            for lock in self._locks_of(process, file.key):
-                self._release(lock)
-                return
-        raise NotHeld("neither the caller nor an ancestor of it holds or awaits a lock here")
+        lock = self.held_by(caller, file.key)
+        if lock is None:
+            raise NotHeld("neither the caller nor an ancestor of it holds or awaits a lock here")
+        self._release(lock)
 
     def _release(self, lock: Lock) -> None:
-        event = Asked(lock.owner, lock.rsb.name, _UNLOCK, lock.party)
         now = monotonic()
-        for effect in self._step(now, event):
+        effects = self._step(now, Asked(lock.owner, lock.rsb.name, _UNLOCK, lock.party))
+        for effect in effects:
             if type(effect) is Refuse and effect.lock is None:
                 raise effect.error
-            deed = self._deeds.get(type(effect))
-            if deed is not None:
-                deed(now, effect)
+        self._carry_out(now, effects)
 
     def may_create(self, parent_key: bytes, caller: Caller) -> None:
         """Raises NotHeld unless the caller holds the parent of a sublock granted."""
-        process = self._process(caller.pid)
+        locks = list(self._locks_of(self._process(caller.pid), parent_key))
         member = self._member_owners.get(caller.uid)
-        locks = list(self._locks_of(process, parent_key))
         if member is not None and parent_key in member.locks:
             locks.append(member.locks[parent_key])
-        if not any(lock.granted is not None for lock in locks):
-            raise NotHeld("a sublock needs its parent granted to the same owner first")
+        _first_granted(locks)
 
     def held_by(self, caller: Caller, key: bytes) -> Lock | None:
         """What the caller or its nearest ancestor that holds something has on a resource block."""
@@ -405,6 +395,14 @@ class LockService(Telling):
         for handle in handles:
             handle.lost = True
             handle.wake()
+
+
+def _first_granted(parents: Iterable[Lock]) -> Lock:
+    """The lock that lets its owner lock below. Raises NotHeld when none of these is granted."""
+    for lock in parents:
+        if lock.granted is not None:
+            return lock
+    raise NotHeld("a sublock needs its parent granted to the same owner first")
 
 
 def _old_place(owner: LockOwner, key: bytes, data: bytes, now: float) -> int | None:

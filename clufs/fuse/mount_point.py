@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -140,10 +139,8 @@ def end_owners(owners: list[tuple[int, int]]) -> list[int]:
 def _await_ends(pidfds: dict[int, int]) -> None:
     deadline = time.monotonic() + OWNER_KILL_WAIT_S
     for pid, pidfd in pidfds.items():
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
         left_ms = max(0.0, deadline - time.monotonic()) * 1000
-        gone = poller.poll(left_ms)
+        gone = processes.is_gone(pidfd, left_ms)
         os.close(pidfd)
         if not gone:
             raise MountError(f"process {pid} held a lock of the daemon before and does not die")

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from clufs.timeouts import STAT_WAIT_S
 
-PF_EXITING = 0x4
 _READ_BYTES = 8192
 
 _NOT_INTERRUPTING = (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH, signal.SIGURG)
@@ -27,15 +26,8 @@ class Stat:
     """The facts of /proc/PID/stat that clufs uses. start_time is in clock ticks since boot."""
 
     command: str
-    state: str
     ppid: int
-    flags: int
     start_time: int
-
-    @property
-    def is_dying(self) -> bool:
-        """True from the moment the process began to exit; a zombie is gone."""
-        return bool(self.flags & PF_EXITING) or self.state in "ZX"
 
 
 def _read(path: str) -> bytes | None:
@@ -70,9 +62,7 @@ def stat(pid: int) -> Stat | None:
     fields = tail.split()
     return Stat(
         command=head.partition(b"(")[2].decode(errors="backslashreplace"),
-        state=fields[0].decode(),
         ppid=int(fields[1]),
-        flags=int(fields[6]),
         start_time=int(fields[19]),
     )
 
@@ -167,11 +157,11 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-def is_gone(pidfd: int) -> bool:
-    """Whether the process has ended (a zombie is gone)."""
+def is_gone(pidfd: int, within_ms: float = 0) -> bool:
+    """Whether the process has ended, or ends within that time (a zombie is gone)."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(0))
+    return bool(poller.poll(within_ms))
 
 
 class ExitWatch:

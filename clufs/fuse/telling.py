@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from clufs.dlm.interface import BlockEnded, Cycle, Event, Grant, Notify, Refuse, Released
+from clufs.dlm.interface import BlockEnded, Cycle, Effect, Event, Grant, Notify, Refuse, Released
 from clufs.dlm.modes import Mode
 from clufs.errors import Cancelled, ClufsError, Interrupted
 from clufs.fuse import processes
@@ -50,8 +50,11 @@ class Telling:
     def run(self, event: Event) -> None:
         """Let an event happen that nobody here asked for, and carry out what follows."""
         now = monotonic()
+        self._carry_out(now, self._step(now, event))
+
+    def _carry_out(self, now: float, effects: Iterable[Effect]) -> None:
         deeds = self._deeds
-        for effect in self._step(now, event):
+        for effect in effects:
             deed = deeds.get(type(effect))
             if deed is not None:
                 deed(now, effect)

@@ -50,7 +50,7 @@ def test_a_process_has_its_command_parent_and_start(start: Starter) -> None:
     until(lambda: (now := processes.stat(child.pid)) and now.command == "sleep")
     now = processes.stat(child.pid)
     assert now is not None
-    assert (now.ppid, now.is_dying) == (os.getpid(), False)
+    assert (now.ppid, processes.is_ending(child.pid)) == (os.getpid(), False)
     assert now.start_time > 0
     assert processes.uid_of(child.pid) == os.geteuid()
 
@@ -85,8 +85,7 @@ def test_a_process_cannot_forge_its_record_with_its_name(start: Starter) -> None
 
 def test_a_zombie_is_dying_and_then_gone(start: Starter) -> None:
     child = start("true")
-    until(lambda: (now := processes.stat(child.pid)) is None or now.is_dying)
-    assert processes.is_ending(child.pid)
+    until(lambda: processes.is_ending(child.pid))
     assert processes.must_interrupt(child.pid)
     child.wait()
     assert processes.stat(child.pid) is None
