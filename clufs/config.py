@@ -10,9 +10,18 @@ from typing import Annotated, Literal
 import msgspec
 
 from clufs.errors import ConfigError
-from clufs.timeouts import STOP_S
+from clufs.timeouts import (
+    DIAL_MAX_S,
+    FENCE_AGENT_S,
+    LINK_SILENT_S,
+    PEER_DEAD_S,
+    QUORUM_KILL_S,
+    STOP_S,
+)
 
 STATE_DIR = "/var/lib/clufs"
+KEYS_DIR = "/etc/clufs/keys"
+PORT = 7788
 CONFIG_FILE = "/etc/clufs/clufs.toml"
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
@@ -20,6 +29,12 @@ AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/")]
 # A member's name is a directory name in /clu/members and a word in the reports.
 MemberName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
 LogLevel = Literal["debug", "info", "warning", "error"]
+# One word of a command line; the kernel takes no NUL in it.
+Word = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+\Z")]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_HOUR_MS = 3_600_000
+# A member must have had the time to reconnect.
+_PEER_DEAD_MIN_MS = int((LINK_SILENT_S + DIAL_MAX_S) * 1000)
 
 
 class Daemon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,11 +51,47 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: MemberName = msgspec.field(default_factory=socket.gethostname)
 
 
+class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table [engine]. With `embedded` the other keys mean nothing."""
+
+    kind: Literal["embedded", "corosync"] = "embedded"
+    port: Port = PORT
+    keys: AbsolutePath = KEYS_DIR
+    peer_dead_ms: Annotated[int, msgspec.Meta(ge=_PEER_DEAD_MIN_MS, le=_HOUR_MS)] = int(
+        PEER_DEAD_S * 1000
+    )
+
+
+class CommandAgent(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="command"
+):
+    """A fencing agent that is a program: called with the member's name as its last argument."""
+
+    command: Annotated[tuple[Word, ...], msgspec.Meta(min_length=1)]
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = FENCE_AGENT_S
+
+
+class Fencing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table [fencing]. agents: tried in this order; without any, a person confirms."""
+
+    agents: tuple[CommandAgent, ...] = ()
+
+
+class Quorum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table [quorum]: what becomes of holders when this member has lost its quorum."""
+
+    on_lost_quorum: Literal["keep", "kill"] = "keep"
+    quorum_kill_ms: Annotated[int, msgspec.Meta(ge=0, le=_HOUR_MS)] = int(QUORUM_KILL_S * 1000)
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole clufs.toml; `Config()` is what an empty one says."""
 
     daemon: Daemon = Daemon()
     member: Member = msgspec.field(default_factory=Member)
+    engine: Engine = Engine()
+    fencing: Fencing = Fencing()
+    quorum: Quorum = Quorum()
 
 
 def load(path: str | Path | None) -> Config:

@@ -38,7 +38,7 @@ MOUNT_LOOK_S = 5.0
 #     t = 0.5      KEEPALIVE_S: its next word was due at the latest
 #     t = 1.5      LINK_SILENT_S: the connection is given up and dialled again: a dead path is not a dead peer
 #     t = 1.5-2.5  DIAL_MAX_S: at least one new attempt was made
-#     t = 3.0-3.5  PEER_DEAD_S, seen at the next tick: `Mesh.silent_since` tells; a verdict may follow
+#     t = 5.0-5.5  PEER_DEAD_S, seen at the next tick: `Mesh.silent_since` tells; a verdict may follow
 
 KEEPALIVE_S = 0.5
 """Every connection between members carries something at least this often, if only an acknowledgement."""
@@ -46,8 +46,14 @@ KEEPALIVE_S = 0.5
 LINK_SILENT_S = 3 * KEEPALIVE_S
 """A connection without a word for so long is closed: TCP alone would retry for a quarter of an hour."""
 
-PEER_DEAD_S = 3.0
-"""`peer_dead_ms`: a member without a word for so long is reported: two attempts to reconnect fit in."""
+PEER_DEAD_S = 5.0
+"""`peer_dead_ms`: a member without a word for so long is reported: three attempts to reconnect fit in."""
+
+FENCE_AGENT_S = 30.0
+"""`timeout_s` of a fencing agent: a management board may take as long to see a machine off."""
+
+QUORUM_KILL_S = 5.0
+"""`quorum_kill_ms`: the holders of a member without quorum are killed within it, with on_lost_quorum = "kill"."""
 
 GREETING_S = 1.0
 """From a connection's first packet to the end of both hellos; then it is refused as torn."""

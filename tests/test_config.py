@@ -1,9 +1,12 @@
 """clufs.toml: defaults, every key, and one clear sentence for each mistake."""
 
+import json
+import re
 import socket
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from clufs import config
@@ -26,6 +29,9 @@ def test_the_defaults() -> None:
     loaded = config.load(None)
     assert loaded.daemon == config.Daemon(stop_s=5.0, log_level="info", state="/var/lib/clufs")
     assert loaded.member.name == socket.gethostname()
+    assert loaded.engine == config.Engine("embedded", 7788, "/etc/clufs/keys", 5000)
+    assert loaded.fencing.agents == ()
+    assert loaded.quorum == config.Quorum(on_lost_quorum="keep", quorum_kill_ms=5000)
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -40,22 +46,48 @@ def test_every_key(tmp_path: Path) -> None:
         state = "/srv/clufs"
         [member]
         name = "provolone"
+        [engine]
+        kind = "corosync"
+        port = 65535
+        keys = "/srv/keys"
+        peer_dead_ms = 2500
+        [[fencing.agents]]
+        kind = "command"
+        command = ["/sbin/off", "--hard"]
+        timeout_s = 1
+        [[fencing.agents]]
+        command = ["off"]
+        [quorum]
+        on_lost_quorum = "kill"
+        quorum_kill_ms = 0
     """
     loaded = config.load(written(tmp_path, text))
     assert loaded.daemon == config.Daemon(stop_s=2.0, log_level="debug", state="/srv/clufs")
     assert loaded.member == config.Member(name="provolone")
+    assert loaded.engine == config.Engine("corosync", 65535, "/srv/keys", 2500)
+    first, second = loaded.fencing.agents
+    assert first == config.CommandAgent(command=("/sbin/off", "--hard"), timeout_s=1.0)
+    assert second == config.CommandAgent(command=("off",), timeout_s=30.0)
+    assert loaded.quorum == config.Quorum(on_lost_quorum="kill", quorum_kill_ms=0)
 
 
 def test_the_shipped_file_loads_and_shows_the_defaults(tmp_path: Path) -> None:
     assert config.load(SHIPPED) == config.Config()
-    shown = "\n".join(
-        line.removeprefix("#") for line in SHIPPED.read_text().splitlines() if "= " in line
-    )
-    values = tomllib.loads(shown)
-    assert set(values) == {*config.Daemon.__struct_fields__, *config.Member.__struct_fields__}
-    assert values.pop("name") == "provolone"
-    daemon = config.Daemon()
-    assert values == {key: getattr(daemon, key) for key in config.Daemon.__struct_fields__}
+    lines = SHIPPED.read_text().splitlines()
+    shown = [line.removeprefix("#") for line in lines if re.match(r"\[|#\w+ = ", line)]
+    values = tomllib.loads("\n".join(shown))
+    assert values["member"].pop("name") == "provolone"
+    defaults = msgspec.to_builtins(config.Config())
+    assert defaults["member"].pop("name") == socket.gethostname()
+    # TOML's lists are Python's.
+    assert json.loads(json.dumps(defaults)) == values
+
+
+def test_the_shipped_example_of_an_agent_loads(tmp_path: Path) -> None:
+    found = re.search(r"^#   (agents = .*)$", SHIPPED.read_text(), re.M)
+    assert found
+    agents = config.load(written(tmp_path, f"[fencing]\n{found[1]}")).fencing.agents
+    assert [agent.command for agent in agents] == [("/usr/local/sbin/power-off",)]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +109,37 @@ def test_the_shipped_file_loads_and_shows_the_defaults(tmp_path: Path) -> None:
         ("[member]\nname = 'a/b'", "member.name: expected `str` matching regex"),
         ("[member]\nname = '.a'", "member.name: expected `str` matching regex"),
         ("[member]\nname = 'a\\n'", "member.name: expected `str` matching regex"),
+        ("[engine]\nkind = 'raft'", "engine.kind: invalid enum value 'raft'"),
+        ("[engine]\nport = 0", "engine.port: expected `int` >= 1"),
+        ("[engine]\nport = 65536", "engine.port: expected `int` <= 65535"),
+        ("[engine]\nkeys = 'keys'", "engine.keys: expected `str` matching regex '^/'"),
+        ("[engine]\npeer_dead_ms = 2499", "engine.peer_dead_ms: expected `int` >= 2500"),
+        ("[engine]\npeer_dead_ms = 3000.5", "engine.peer_dead_ms: expected `int`, got `float`"),
+        ("[fencing]\nagents = 'off'", "fencing.agents: expected `array`, got `str`"),
+        ("[[fencing.agents]]\nkind = 'x'", "fencing.agents[0].kind: invalid value 'x'"),
+        ("[[fencing.agents]]\n", "fencing.agents[0]: object missing required field `command`"),
+        (
+            "[[fencing.agents]]\ncommand = []",
+            "fencing.agents[0].command: expected `array` of length >= 1",
+        ),
+        (
+            "[[fencing.agents]]\ncommand = ['a', '']",
+            "fencing.agents[0].command[1]: expected `str` matching regex",
+        ),
+        (
+            '[[fencing.agents]]\ncommand = ["a\\u0000b"]',
+            "fencing.agents[0].command[0]: expected `str` matching regex",
+        ),
+        (
+            "[[fencing.agents]]\ncommand = ['a']\ntimeout_s = 0",
+            "fencing.agents[0].timeout_s: expected `float` > 0.0",
+        ),
+        (
+            "[[fencing.agents]]\ncommand = ['a']\ntimeout = 1",
+            "fencing.agents[0].timeout: unknown key",
+        ),
+        ("[quorum]\non_lost_quorum = 'stop'", "quorum.on_lost_quorum: invalid enum value 'stop'"),
+        ("[quorum]\nquorum_kill_ms = -1", "quorum.quorum_kill_ms: expected `int` >= 0"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str | bytes, sentence: str) -> None:
