@@ -51,7 +51,7 @@ BATCH_BYTES = 2**16
 
 SEND_WINDOW_BYTES = 2**20
 """Sent and not acknowledged to one member: fills 1 Gbit/s at 8 ms; more waits, and is resent at once
-after a reconnection. The other end may have to hold as much for a view it has not installed."""
+after a reconnection."""
 
 SEND_QUEUE_MAX_BYTES = 2**26
 """Waiting for one member beyond its window, who still counts as alive: 200,000 lock messages are more

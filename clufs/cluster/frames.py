@@ -24,8 +24,8 @@ _LENGTH_BYTES = 4
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     """The first frame of each end: who it is, and where it stands.
 
-    view: the number of the view it has installed, 0 for none yet.
-    received: the last message it has of the other end in that view.
+    peer: the other end's incarnation in the view installed here, 0 if it is not in it.
+    received: the number of the last message it has of that incarnation.
     """
 
     oldest: int
@@ -33,7 +33,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     cluster: str
     member: int
     incarnation: int
-    view: int
+    peer: int
     received: int
 
 
@@ -44,12 +44,14 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """Messages first, first + 1, ... of a view; none: an acknowledgement alone.
+    """Messages first, first + 1, ... of a session; none: an acknowledgement alone.
 
-    received: the last message the sender has of the other end, in that same view.
+    member: the view installed at the sender has the incarnation at the other end; if not, there is
+    no session, and nothing else in the batch counts.
+    received: the number of the last message the sender has of the other end.
     """
 
-    view: int
+    member: bool
     first: int
     received: int
     messages: list[bytes]
@@ -115,7 +117,7 @@ def check_hello(hello: Hello, cluster: str, peer_id: int) -> int:
 
     Raises OtherCluster, WrongName, OldVersion or GarbageReceived.
     """
-    if not (0 <= hello.oldest <= hello.newest and hello.view >= 0 and hello.received >= 0):
+    if not (0 <= hello.oldest <= hello.newest and hello.peer >= 0 and hello.received >= 0):
         raise GarbageReceived("a hello with impossible numbers")
     if hello.cluster != cluster:
         raise OtherCluster(f"it is of cluster {hello.cluster!r}, this is {cluster!r}")

@@ -1,7 +1,8 @@
 """The streams between members: one TLS connection to each, and on it a session that survives it.
 
-Guarantees: within a view a message from one incarnation to another arrives once and in order (FIFO
-between two members, nothing across three), whatever happens to connections. Whoever cannot show a
+Guarantees: as long as the views at both ends have the same two incarnations, a message from one to the
+other arrives once and in order (FIFO between two members, nothing across three), whatever happens to
+connections and from view to view. Whoever cannot show a
 certificate of this cluster with the name of a configured member is refused; so are another cluster, an
 incompatible version, garbage and torn frames: counted, the connection dropped, nothing else changed.
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -42,7 +43,14 @@ from clufs.errors import (
     WrongName,
 )
 from clufs.limits import GREETINGS_MAX
-from clufs.timeouts import DIAL_MAX_S, DIAL_MIN_S, GREETING_S, KEEPALIVE_S, LISTEN_PAUSE_S
+from clufs.timeouts import (
+    DIAL_MAX_S,
+    DIAL_MIN_S,
+    GREETING_S,
+    KEEPALIVE_S,
+    LISTEN_PAUSE_S,
+    PEER_DEAD_S,
+)
 
 __all__ = ["Counters", "Mesh", "StreamState"]
 
@@ -62,8 +70,9 @@ class StreamState:
 class Mesh:
     """All streams of this member. Every method is for the trio thread; none but `run` and `room` waits.
 
-    me, peers: the configured members, this one may be among `peers`. port: where all of them listen.
-    incarnation: this daemon's, as views name it. handler: gets each message, in order; see Handler.
+    me, peers: the configured members, this one may be among `peers`. port: where this one listens, and
+    the others until `set_addresses` says better. incarnation: this daemon's, as views name it, 1 or more.
+    handler: gets each message, in order; see Handler. peer_dead_s: see `silent_since`; several KEEPALIVE_S.
     """
 
     def __init__(
@@ -76,15 +85,19 @@ class Mesh:
         cluster: str,
         incarnation: int,
         port: int,
+        peer_dead_s: float = PEER_DEAD_S,
     ) -> None:
         self.me = me
         self.counters = Counters()
         self.port = port
         self._cluster = cluster
         self._incarnation = incarnation
+        self._peer_dead_s = peer_dead_s
         self._outbox = Outbox()
         self._neighbours = {
-            peer.id: Neighbour(peer, self.counters, self._outbox, handler)
+            peer.id: Neighbour(
+                peer, incarnation, self.counters, self._outbox, handler, (peer.address, port)
+            )
             for peer in peers
             if peer.id != me.id
         }
@@ -116,22 +129,28 @@ class Mesh:
         await self._neighbours[peer_id].room.wait()
 
     def set_view(self, view: View) -> None:
-        """Install a view: all sessions begin afresh.
+        """Install a view: the session with each incarnation that was in the view before goes on.
 
-        What had come for it before is handled soon after, not in this call.
+        With one that is new it begins; with one that is gone it ends.
         """
         incarnations = dict(view.members)
         for neighbour in self._neighbours.values():
-            neighbour.install(view.number, incarnations.get(neighbour.peer.id), trio.current_time())
+            neighbour.install(incarnations.get(neighbour.peer.id), trio.current_time())
             self._outbox.touch(neighbour)
 
+    def set_addresses(self, streams: Mapping[int, tuple[str, int]]) -> None:
+        """Take where members listen, by their ids: for the next connections that are dialled."""
+        for peer_id, where in streams.items():
+            if peer_id in self._neighbours:
+                self._neighbours[peer_id].where = where
+
     def silent_since(self, peer_id: int) -> float | None:
-        """When a member of the view was last heard, in trio's time, if PEER_DEAD_S or more ago; else None.
+        """When a member of the view was last heard, in trio's time, if peer_dead_s or more ago; else None.
 
         Also a member whose session is broken is silent. Time in which this process itself stood
         still does not count.
         """
-        return self._neighbours[peer_id].silent_since(self._ticked)
+        return self._neighbours[peer_id].silent_since(self._ticked, self._peer_dead_s)
 
     def states(self) -> list[StreamState]:
         """Return the state of every stream, by the members' ids."""
@@ -197,7 +216,7 @@ class Mesh:
         cutter = Cutter()
         try:
             with trio.fail_after(GREETING_S):
-                sock = await _connect(neighbour.peer.address, self.port)
+                sock = await _connect(*neighbour.where)
                 link = Link(sock, self._dialing, accepting=False)
                 hello, version = await self._call(link, cutter, neighbour)
             neighbour.take(link, hello, version)
@@ -282,9 +301,9 @@ class Mesh:
         return neighbour
 
     def _hello(self, neighbour: Neighbour) -> Hello:
-        view, received = neighbour.session.hello_numbers()
+        peer, received = neighbour.session.hello_numbers()
         return Hello(
-            PROTOCOL_MIN, PROTOCOL_MAX, self._cluster, self.me.id, self._incarnation, view, received
+            PROTOCOL_MIN, PROTOCOL_MAX, self._cluster, self.me.id, self._incarnation, peer, received
         )
 
     async def _listener(self) -> socket.socket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import trio
 
@@ -13,7 +13,7 @@ from clufs.cluster.link import Link
 from clufs.cluster.session import Session, Tally
 from clufs.errors import GarbageReceived, PeerError, TornStream
 from clufs.limits import BATCH_BYTES
-from clufs.timeouts import KEEPALIVE_S, LINK_SILENT_S, PEER_DEAD_S
+from clufs.timeouts import KEEPALIVE_S, LINK_SILENT_S
 
 Handler = Callable[[int, bytes], None]
 """Called with a peer's id and a message. A PeerError from it: the message cannot be understood."""
@@ -83,15 +83,18 @@ class Outbox:
 class Neighbour:
     """State and deeds of the stream to and from one member.
 
+    incarnation: this member's own. where: the address and port at which the other one listens.
     heard: the last time something good came, or when this incarnation came into a view, in trio's time.
     version: the protocol spoken with it, None before the first connection.
     trouble: why the last connection failed or ended, or an empty string.
     """
 
     peer: Peer
+    incarnation: InitVar[int]
     counters: Counters
     outbox: Outbox
     handler: Handler
+    where: tuple[str, int]
     session: Session = field(init=False)
     link: Link | None = None
     version: int | None = None
@@ -101,23 +104,22 @@ class Neighbour:
     room: trio.Event = field(default_factory=trio.Event)
     handling: bool = False
 
-    def __post_init__(self) -> None:
-        self.session = Session(self.counters)
+    def __post_init__(self, incarnation: int) -> None:
+        self.session = Session(incarnation, self.counters)
 
     # ---------------------------------------------------------- views
 
-    def install(self, view: int, incarnation: int | None, now: float) -> None:
+    def install(self, incarnation: int | None, now: float) -> None:
         """A view was installed, with this member's incarnation in it or None."""
-        if incarnation != self.session.member:
+        if self.session.install(incarnation):
             self.heard = now
-        self.session.install(view, incarnation)
-        self.room.set()
+            self.room.set()
 
-    def silent_since(self, now: float) -> float | None:
-        """When it was last heard, if it is in the view and that is too long before `now`; else None."""
+    def silent_since(self, now: float, dead_s: float) -> float | None:
+        """When it was last heard, if it is in the view and that is `dead_s` before `now`; else None."""
         if self.session.member is None:
             return None
-        if self.session.broken or now - self.heard >= PEER_DEAD_S:
+        if self.session.broken or now - self.heard >= dead_s:
             return self.heard
         return None
 
@@ -140,7 +142,7 @@ class Neighbour:
 
     def take(self, link: Link, hello: Hello, version: int) -> None:
         """Go on over `link`, whose other end has said `hello`. A connection before it is closed."""
-        self.session.connected(hello.incarnation, hello.view, hello.received)
+        self.session.connected(hello.incarnation, hello.peer, hello.received)
         if self.link is not None:
             self.drop("it has connected again")
         self.link, self.version, self.trouble = link, version, ""

@@ -1,81 +1,76 @@
-"""A reliable stream of messages to and from one member within a view, whatever connections do. Pure.
+"""A reliable stream of messages to and from one member, whatever connections and views do. Pure.
 
-Within a view, between two incarnations: every message arrives once, in the order of sending, as long
-as connections are made again and again. With a new view both directions start afresh; what was not
-delivered in the view before is gone. A message belongs to the view in which it was sent: one of an
-older view than that installed here is dropped, one of a newer is held until that view is installed.
+A session lasts as long as the views installed at both ends name the same two incarnations: every
+message arrives once, in the order of sending, as long as connections are made again and again. A
+view without one of them, or with another incarnation in its place, ends it: what was not delivered
+is gone. A life that a view dropped is in no later one (formation sees to that), so no session comes
+back with other numbers.
 
-Memory is bounded: SEND_WINDOW_BYTES unacknowledged, SEND_QUEUE_MAX_BYTES waiting, and the other end's
-window held for a view to come. Beyond the second the session is `broken`: it delivers nothing more in
-this view, and the member counts as silent.
+Both ends install views at moments of their own. Each says on the connection whether its view has the
+other; messages are sent once it has, so that nobody has to keep what it cannot deliver yet.
+
+Memory is bounded: SEND_WINDOW_BYTES unacknowledged, SEND_QUEUE_MAX_BYTES waiting. Beyond the second the
+session is `broken`: it delivers nothing more to this incarnation, and the member counts as silent.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from clufs.cluster.frames import Batch
 from clufs.errors import GarbageReceived
 from clufs.limits import (
     BATCH_BYTES,
-    FRAME_MAX_BYTES,
     MESSAGE_COST_BYTES,
     MESSAGE_MAX_BYTES,
     SEND_QUEUE_MAX_BYTES,
     SEND_WINDOW_BYTES,
 )
 
-HELD_MAX_BYTES = SEND_WINDOW_BYTES + FRAME_MAX_BYTES
 ACK_AFTER_BYTES = SEND_WINDOW_BYTES // 4
 
 
 @dataclass(slots=True)
 class Tally:
-    """What sessions count, for the metrics."""
+    """What sessions count, for the metrics. dismissed: messages of a member that a view dropped."""
 
     resent: int = 0
     duplicates: int = 0
-    old_views: int = 0
-    held: int = 0
+    dismissed: int = 0
     unsent: int = 0
     overruns: int = 0
-
-
-@dataclass(slots=True)
-class _Held:
-    """What came of a view that is not installed here yet."""
-
-    view: int
-    messages: list[bytes] = field(default_factory=list)
-    bytes: int = 0
 
 
 class Session:
     """One member's stream, as this member sees it.
 
-    view: the view installed here. member: the other's incarnation in it, None if it is not in it.
+    member: the other's incarnation in the view installed here, None if it is not in it.
     caller: the incarnation at the other end of the last connection, None before the first.
-    broken: why no more can be delivered in this view, or an empty string.
-    ready: what was received in this view and is to be handled, oldest first.
+    broken: why no more can be delivered of this incarnation, or an empty string.
+    ready: what was received and is to be handled, oldest first.
     """
 
     __slots__ = (
-        "_acknowledged", "_flying", "_held", "_in_flight", "_owed", "_queued", "_received", "_sent",
-        "_top", "_waiting", "broken", "caller", "member", "ready", "tally", "view",
+        "_acknowledged", "_flying", "_in_flight", "_incarnation", "_owed", "_queued", "_received",
+        "_sent", "_top", "_unsaid", "_waiting", "_welcome", "broken", "caller", "member", "ready",
+        "tally",
     )  # fmt: skip
 
-    def __init__(self, tally: Tally | None = None) -> None:
+    def __init__(self, incarnation: int, tally: Tally | None = None) -> None:
+        """incarnation: this member's own."""
+        self._incarnation = incarnation
         self.tally = tally if tally is not None else Tally()
         self.caller: int | None = None
-        self._held: _Held | None = None
+        self._welcome = False  # the other end has said that its view has this incarnation
+        self._unsaid = False  # whether the view here has the other is not said on this connection
         self.ready: deque[bytes] = deque()
         self._flying: deque[bytes] = deque()  # messages _acknowledged + 1 to _sent
         self._waiting: deque[bytes] = deque()  # messages _sent + 1 and up
-        self._reset(0, None)
+        self._reset(None)
 
-    def _reset(self, view: int, member: int | None) -> None:
-        self.view, self.member = view, member
+    def _reset(self, member: int | None) -> None:
+        self.member = member
         self.broken = ""
         self.ready.clear()
         self._flying.clear()
@@ -87,41 +82,40 @@ class Session:
 
     # ---------------------------------------------------------- views and connections
 
-    def install(self, view: int, member: int | None) -> None:
+    def install(self, member: int | None) -> bool:
         """A view was installed here; `member` is the other's incarnation in it, None if it is out.
 
-        What was held for this view is `ready` after it.
+        The same incarnation as before: nothing changes. Returns whether the session began anew.
         """
-        self._reset(view, member)
-        held, self._held = self._held, None
-        if held is None or held.view < view:
-            return
-        if held.view > view:
-            self._held = held
-        elif self.caller == member:
-            self.ready.extend(held.messages)
-            self._received = len(held.messages)
-            self._owed = held.bytes
+        if member == self.member:
+            return False
+        self._reset(member)
+        self._unsaid = True
+        return True
 
     def hello_numbers(self) -> tuple[int, int]:
-        """Return what a Hello says of this session: view and received."""
-        return self.view, self._received
+        """Return what a Hello says of this session: peer and received."""
+        return self.member or 0, self._received
 
-    def connected(self, incarnation: int, view: int, received: int) -> None:
+    def connected(self, incarnation: int, peer: int, received: int) -> None:
         """A connection is made; the other end's Hello said this.
 
         What it has not received is sent again. GarbageReceived: it claims what was never sent.
         """
-        if incarnation == self.member and view == self.view and not self.broken:
+        welcome = peer == self._incarnation
+        if welcome and incarnation == self.member and not self.broken:
             if not self._acknowledged <= received <= self._top:
                 raise GarbageReceived(f"it has received {received} of {self._top} messages")
             self._acknowledge(received)
-        if incarnation != self.caller:
-            self._held = None
-        self.caller = incarnation
+        self.caller, self._welcome, self._unsaid = incarnation, welcome, True
         self._waiting.extendleft(reversed(self._flying))
         self._flying.clear()
         self._sent, self._in_flight = self._acknowledged, 0
+
+    @property
+    def _together(self) -> bool:
+        """The view installed here has the incarnation at the other end."""
+        return self.member is not None and self.caller == self.member
 
     # ---------------------------------------------------------- sending
 
@@ -131,7 +125,7 @@ class Session:
         return self._queued > SEND_WINDOW_BYTES
 
     def send(self, message: bytes) -> None:
-        """Queue a message for the view installed here; to a member that is not in it, it is lost.
+        """Queue a message; to a member that is not in the view installed here, it is lost.
 
         ValueError: longer than MESSAGE_MAX_BYTES.
         """
@@ -149,7 +143,7 @@ class Session:
             self.give_up("it takes nothing, and too much waits for it")
 
     def give_up(self, why: str) -> None:
-        """Deliver nothing more in this view, either way; memory is given back."""
+        """Deliver nothing more to or of this incarnation; memory is given back."""
         self.tally.unsent += len(self._flying) + len(self._waiting)
         for queue in (self._flying, self._waiting, self.ready):
             queue.clear()
@@ -158,22 +152,27 @@ class Session:
 
     def next_batch(self) -> Batch | None:
         """Return what to send next on the connection, None if nothing may or need be sent now."""
-        if self.caller != self.member or self.member is None or self.broken:
-            return None
-        messages = self._fitting() if self._waiting else []
-        if not messages and self._owed < ACK_AFTER_BYTES:
+        messages: list[bytes] = []
+        if self._waiting and self._welcome and self._together:
+            messages = self._fitting()
+        if not messages and self._owed < ACK_AFTER_BYTES and not self._unsaid:
             return None
         first = self._sent + 1
         self._sent += len(messages)
         self.tally.resent += max(0, min(self._sent, self._top) - first + 1)
         self._top = max(self._top, self._sent)
-        self._owed = 0
-        return Batch(self.view, first, self._received, messages)
+        return self._batch(first, messages)
 
     def acknowledgement(self) -> Batch:
         """Return a batch without messages: what keeps a connection alive."""
+        return self._batch(self._sent + 1, [])
+
+    def _batch(self, first: int, messages: list[bytes]) -> Batch:
         self._owed = 0
-        return Batch(self.view, self._sent + 1, self._received, [])
+        self._unsaid = False
+        if not self._together:
+            return Batch(False, 1, 0, [])
+        return Batch(True, first, self._received, messages)
 
     def _fitting(self) -> list[bytes]:
         """Move messages from waiting to flying, for one frame and as the window allows."""
@@ -195,11 +194,7 @@ class Session:
         return found
 
     def _acknowledge(self, received: int) -> None:
-        """Forget messages up to `received`.
-
-        After a reconnection that may be more than was sent on it: the other end held them for a view
-        that it installed just now.
-        """
+        """Forget messages up to `received`."""
         size = 0
         for _ in range(received - self._acknowledged):
             queue = self._flying or self._waiting
@@ -212,50 +207,33 @@ class Session:
     # ---------------------------------------------------------- receiving
 
     def receive(self, batch: Batch) -> None:
-        """Take a batch in: what is new in it goes to `ready`, or is held for a view to come.
+        """Take a batch in: what is new in it goes to `ready`.
 
         GarbageReceived, and nothing changed: a gap, or an acknowledgement of what was never sent.
         """
-        if batch.view > self.view:
-            self._hold(batch)
-        elif batch.view < self.view or self.caller != self.member or self.broken:
-            self.tally.old_views += len(batch.messages)
+        if batch.member and self._together and not self.broken:
+            self._take(batch)
         else:
-            if not 0 <= batch.received <= self._top:
-                raise GarbageReceived(f"message {batch.received} acknowledged, {self._top} sent")
-            new = self._new(batch, self._received)
-            if batch.received > self._acknowledged:
-                self._acknowledge(batch.received)
-            if new:
-                self.ready.extend(new)
-                self._received += len(new)
-                self._owed += sum(map(len, new)) + MESSAGE_COST_BYTES * len(new)
+            self.tally.dismissed += len(batch.messages)
+        self._welcome = batch.member
 
-    def _new(self, batch: Batch, received: int) -> list[bytes]:
-        """Return the messages of a batch behind number `received`."""
-        if not 1 <= batch.first <= received + 1:
-            raise GarbageReceived(f"message {batch.first} after {received}")
-        known = received + 1 - batch.first
+    def _take(self, batch: Batch) -> None:
+        if not 0 <= batch.received <= self._top:
+            raise GarbageReceived(f"message {batch.received} acknowledged, {self._top} sent")
+        new = self._new(batch)
+        if batch.received > self._acknowledged:
+            self._acknowledge(batch.received)
+        if new:
+            self.ready.extend(new)
+            self._received += len(new)
+            self._owed += sum(map(len, new)) + MESSAGE_COST_BYTES * len(new)
+
+    def _new(self, batch: Batch) -> list[bytes]:
+        """Return the messages of a batch that are not known yet."""
+        if not 1 <= batch.first <= self._received + 1:
+            raise GarbageReceived(f"message {batch.first} after {self._received}")
+        known = self._received + 1 - batch.first
         if not known:
             return batch.messages
         self.tally.duplicates += min(known, len(batch.messages))
         return batch.messages[known:]
-
-    def _hold(self, batch: Batch) -> None:
-        """Keep a batch of a view that is not installed here yet.
-
-        The other end went from view to view: of those it has left nothing is worth keeping.
-        """
-        held = self._held
-        if held is None or held.view < batch.view:
-            held = _Held(batch.view)
-        elif held.view > batch.view:
-            raise GarbageReceived(f"view {batch.view} after {held.view}")
-        new = self._new(batch, len(held.messages))
-        size = held.bytes + sum(map(len, new)) + MESSAGE_COST_BYTES * len(new)
-        if size > HELD_MAX_BYTES:
-            raise GarbageReceived(f"{size} bytes unacknowledged in view {batch.view}")
-        held.messages.extend(new)
-        held.bytes = size
-        self._held = held
-        self.tally.held += len(new)

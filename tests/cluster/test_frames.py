@@ -25,7 +25,7 @@ numbers = st.integers(0, 2**63 - 1)
 frames = st.one_of(
     st.builds(Hello, numbers, numbers, st.text(max_size=30), numbers, numbers, numbers, numbers),
     st.builds(Refusal, st.text(max_size=30)),
-    st.builds(Batch, numbers, numbers, numbers, st.lists(st.binary(max_size=30), max_size=5)),
+    st.builds(Batch, st.booleans(), numbers, numbers, st.lists(st.binary(max_size=30), max_size=5)),
 )
 
 
@@ -80,9 +80,10 @@ def test_a_changed_byte_is_a_frame_or_refused(frame: Frame, data: st.DataObject)
         b"\xc1",
         b"\x80",
         msgspec.msgpack.encode([3, "an unknown kind"]),
-        msgspec.msgpack.encode([2, 1, 1]),
-        msgspec.msgpack.encode([2, 1, "one", 0, []]),
-        msgspec.msgpack.encode([2, 1, 1, 0, ["text"]]),
+        msgspec.msgpack.encode([2, True, 1]),
+        msgspec.msgpack.encode([2, True, "one", 0, []]),
+        msgspec.msgpack.encode([2, 1, 1, 0, []]),
+        msgspec.msgpack.encode([2, True, 1, 0, ["text"]]),
         msgspec.msgpack.encode([1, b"\xff"]),
         b"\x92\x01\xa1\xff",
         msgspec.msgpack.encode([1, "a"]) + b"more",
@@ -107,7 +108,7 @@ def test_an_oversize_frame_is_refused_at_its_first_bytes() -> None:
 
 
 def test_the_largest_message_fits() -> None:
-    largest = Batch(2**63, 2**63, 2**63, [bytes(MESSAGE_MAX_BYTES)])
+    largest = Batch(True, 2**63, 2**63, [bytes(MESSAGE_MAX_BYTES)])
     cutter = Cutter()
     cutter.known()
     assert cut(cutter, pack(largest)) == [largest]
@@ -117,7 +118,7 @@ def test_the_largest_message_fits() -> None:
     "later",
     [
         [0, 1, 2, "clu", 1, 7, 3, 42, "a field of version 2"],
-        [2, 1, 1, 0, [b"x"], {"more": 1}],
+        [2, True, 1, 0, [b"x"], {"more": 1}],
         [1, "why", 5],
     ],
 )
@@ -136,7 +137,7 @@ def test_what_a_later_version_adds_is_not_looked_at(later: list[object]) -> None
         ({"oldest": 0, "newest": PROTOCOL_MIN - 1}, OldVersion),
         ({"oldest": PROTOCOL_MAX + 1, "newest": PROTOCOL_MAX + 1}, OldVersion),
         ({"oldest": 2, "newest": 1}, GarbageReceived),
-        ({"view": -1}, GarbageReceived),
+        ({"peer": -1}, GarbageReceived),
         ({"received": -1}, GarbageReceived),
     ],
 )

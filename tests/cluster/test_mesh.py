@@ -17,6 +17,7 @@ from clufs.cluster.keys import Keys
 from clufs.cluster.mesh import Mesh
 from clufs.errors import GarbageReceived
 from clufs.limits import SEND_WINDOW_BYTES
+from clufs.timeouts import PEER_DEAD_S
 
 A, B, C = (Peer(n, name, f"127.0.0.{n}") for n, name in enumerate(("a", "b", "c"), 1))
 PEERS = (A, B, C)
@@ -38,11 +39,14 @@ class Cluster:
     def keys(self, name: str) -> Keys:
         return Keys.in_directory(self.directory / name)
 
-    async def start(self, *members: Peer, view: View | None = VIEW) -> None:
+    async def start(
+        self, *members: Peer, view: View | None = VIEW, peer_dead_s: float = PEER_DEAD_S
+    ) -> None:
         for me in members:
             mesh = Mesh(
                 me, PEERS, self.keys(me.name), self.handler(me.id),
                 cluster="clu", incarnation=10 * me.id, port=self.port,
+                peer_dead_s=peer_dead_s,
             )  # fmt: skip
             if view is not None:
                 mesh.set_view(view)
@@ -106,20 +110,48 @@ async def test_connections_cut_again_and_again(cluster: Cluster) -> None:
 
 
 async def test_a_view_that_comes_later_here(cluster: Cluster) -> None:
-    await cluster.start(A, B)
-    cluster.mesh[1].set_view(View(2, VIEW.members, True))
+    await cluster.start(A)
+    await cluster.start(B, view=None)
     cluster.mesh[1].send(2, b"early")
-    await until(lambda: cluster.mesh[2].counters.held)
+    await until(lambda: cluster.mesh[2].counters.frames_received)
+    await trio.sleep(0.02)
     assert cluster.got[2] == []
-    cluster.mesh[2].set_view(View(2, VIEW.members, True))
+    cluster.mesh[2].set_view(VIEW)
     await until(lambda: cluster.got[2])
     assert cluster.got[2] == [(1, b"early")]
+
+
+async def test_views_come_and_go_and_the_stream_goes_on(cluster: Cluster) -> None:
+    await cluster.start(A, B)
+    for number in range(300):
+        cluster.mesh[1].send(2, b"%d" % number)
+        cluster.mesh[2].send(1, b"%d" % number)
+        if number % 10 == 0:
+            members = VIEW.members if number % 20 else VIEW.members[:2]
+            cluster.mesh[1 + number % 30 // 10 % 2].set_view(View(number + 2, members, True))
+        if number % 50 == 0 and (link := cluster.mesh[1]._neighbours[2].link) is not None:
+            with contextlib.suppress(OSError):
+                link.sock.shutdown(socket.SHUT_RDWR)
+        await trio.sleep(0.001)
+    await until(lambda: len(cluster.got[1]) == len(cluster.got[2]) == 300)
+    assert cluster.got[2] == [(1, b"%d" % n) for n in range(300)]
+    assert cluster.got[1] == [(2, b"%d" % n) for n in range(300)]
+
+
+async def test_a_member_is_dialled_where_its_hello_said(cluster: Cluster) -> None:
+    await cluster.start(A)
+    cluster.port, before = 0, cluster.port
+    await cluster.start(B)
+    assert cluster.mesh[2].port not in (0, before)
+    cluster.mesh[1].set_addresses({1: ("127.0.0.1", 1), 2: (B.address, cluster.mesh[2].port)})
+    cluster.mesh[1].send(2, b"found")
+    await until(lambda: cluster.got[2] == [(1, b"found")])
 
 
 async def test_a_slow_member_slows_nobody_else(cluster: Cluster) -> None:
     await cluster.start(A, C)
     slow = await trio.to_thread.run_sync(cluster.tls, "b")
-    slow.sendall(pack(Hello(1, 1, "clu", 2, 20, 1, 0)))
+    slow.sendall(pack(Hello(1, 1, "clu", 2, 20, 30, 0)))
     await until(lambda: cluster.mesh[3].states()[1].connected)
     while cluster.mesh[3].send(2, bytes(50_000)):
         pass
@@ -145,7 +177,7 @@ async def test_a_message_that_is_not_understood_makes_its_sender_silent(cluster:
 
 
 async def test_a_member_that_never_speaks_is_silent(cluster: Cluster) -> None:
-    await cluster.start(A, B)
+    await cluster.start(A, B, peer_dead_s=1.2)
     await until(lambda: cluster.mesh[1].silent_since(3) is not None)
     assert cluster.mesh[1].silent_since(2) is None
 
@@ -185,10 +217,10 @@ async def test_a_stranger_is_refused(cluster: Cluster, tmp_path: Path) -> None:
         ("b", pack(Hello(0, 0, "clu", 2, 20, 0, 0)), "old_versions"),
         ("b", pack(Hello(1, 1, "another", 2, 20, 0, 0)), "other_clusters"),
         ("b", b"\xff\xff\xff\xff", "garbage"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 1, 5)), "garbage"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 1, 0)) + b"\0\0\0\2\x91\x09", "garbage"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 1, 0)) + b"\0\0\0\x50half", "torn"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 1, 0))[:-2], "torn"),
+        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 5)), "garbage"),
+        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 0)) + b"\0\0\0\2\x91\x09", "garbage"),
+        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 0)) + b"\0\0\0\x50half", "torn"),
+        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 0))[:-2], "torn"),
     ],
 )
 async def test_a_member_that_is_wrong_is_refused(
@@ -205,7 +237,7 @@ async def test_a_member_that_is_wrong_is_refused(
 async def test_a_newer_neighbour_is_understood(cluster: Cluster) -> None:
     await cluster.start(C)
     with await trio.to_thread.run_sync(cluster.tls, "b") as newer:
-        for later in ([0, 1, 2, "clu", 2, 20, 1, 0, "new"], [2, 1, 1, 0, [b"hi"], {"new": 1}]):
+        for later in ([0, 1, 2, "clu", 2, 20, 30, 0, "new"], [2, True, 1, 0, [b"hi"], {"new": 1}]):
             body = msgspec.msgpack.encode(later)
             newer.sendall(len(body).to_bytes(4, "big") + body)
         await until(lambda: cluster.got[3] == [(2, b"hi")])
