@@ -143,8 +143,19 @@ class Copies(Guests):
         parent = None if copy.parent is None else self.lock_id(copy.parent)
         lock = self.lock_id(copy)
         new = copy.granted is None and event.request.verb is Verb.LOCK
-        request, place = event.request, event.place
-        message = Ask(self.view, id, lock, event.name, request, new, parent, place)
+        pid, command = (copy.owner.pid, copy.owner.command) if new else (0, "-")
+        message = Ask(
+            self.view,
+            id,
+            lock,
+            event.name,
+            event.request,
+            new,
+            parent,
+            event.place,
+            pid,
+            command,
+        )
         self._open[id] = Open(message, copy, event)
         self._open_on[copy][id] = None
         return Send(master, message)

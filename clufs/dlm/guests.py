@@ -17,6 +17,7 @@ from clufs.dlm.interface import (
     Done,
     Effect,
     Grant,
+    Life,
     Notify,
     Owner,
     Queue,
@@ -53,11 +54,33 @@ class Guest(Owner):
     As a party it stands alone: what else its owner holds or awaits, only its home knows.
     """
 
-    __slots__ = ("id",)
+    __slots__ = ("_command", "_pid", "id")
 
-    def __init__(self, id: Id) -> None:
+    def __init__(self, id: Id, pid: int = 0, command: str = "-") -> None:
         super().__init__()
         self.id = id
+        self._pid = pid
+        self._command = command
+
+    @property
+    def pid(self) -> int:
+        """The process at its home, 0 when there is none."""
+        return self._pid
+
+    @property
+    def command(self) -> str:
+        """The command as it was when the lock was asked for."""
+        return self._command
+
+    @property
+    def member(self) -> str:
+        """The lock's home."""
+        return self.id.member
+
+    @property
+    def life(self) -> Life:
+        """The life of the home that the lock belongs to."""
+        return Life(self.id.member, self.id.incarnation)
 
 
 class Guests(Master, abc.ABC):
@@ -100,7 +123,7 @@ class Guests(Master, abc.ABC):
         if guest is None:
             if not message.new:
                 return self._not_held(message, "the lock was released before")
-            guest = Guest(message.lock)
+            guest = Guest(message.lock, message.pid, message.command)
         parent = None
         if message.new and message.parent is not None:
             above = self.guests.get(message.parent)

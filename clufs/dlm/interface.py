@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clufs.dlm.modes import Mode
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
     from clufs.dlm.messages import Message
     from clufs.errors import RequestError
+
+
+class Life(NamedTuple):
+    """A member from one start to its end; what it holds is of this life and of no other."""
+
+    member: str
+    incarnation: int
 
 
 class Verb(Enum):
@@ -62,6 +69,20 @@ class Owner:
 
     def __init__(self) -> None:
         self.locks: dict[bytes, Lock] = {}
+
+    @property
+    def pid(self) -> int:
+        """The process to name in reports, 0 when there is none."""
+        return 0
+
+    @property
+    def command(self) -> str:
+        """The command to name in reports."""
+        return "-"
+
+    def is_above(self, other: Owner) -> bool:
+        """Whether a process of this owner is an ancestor of `other`'s."""
+        return False
 
 
 # ---------------------------------------------------------------- events
@@ -130,6 +151,41 @@ class Received:
 
     member: str
     message: Message
+
+
+@dataclass(slots=True)
+class Suspended:
+    """No view, or one without quorum: until a view is installed nothing more is granted.
+
+    New locks and conversions wait (with `nowait` they are refused); what gives something up,
+    releases and conversions to lower modes, takes effect at once.
+    """
+
+
+@dataclass(slots=True)
+class ViewInstalled:
+    """These members are the cluster now, this one among them; recovery begins.
+
+    view: greater than any before. lost: the lives that are gone and may still act upon what
+    they hold, because nobody knows yet that they are finished.
+    """
+
+    view: int
+    members: tuple[Life, ...]
+    lost: frozenset[Life]
+
+
+@dataclass(slots=True)
+class Fenced:
+    """This life is surely finished; what it held may be granted to others."""
+
+    life: Life
+
+
+@dataclass(slots=True)
+class Leaving:
+    """This member is about to leave, its own locks are released: `Left` comes when others master
+    all that was mastered here."""
 
 
 # --------------------------------------------------------------- effects
@@ -218,5 +274,44 @@ class Send:
     message: Message
 
 
-Event = Asked | Withdrew | OwnerEnded | PartyChanged | Received
-Effect = Grant | Done | Queue | Refuse | Notify | Released | BlockEnded | Cycle | Send
+@dataclass(slots=True)
+class Recovered:
+    """Recovery for this view is complete here: every name can be asked for.
+
+    blocks, locks: how many were rebuilt here.
+    """
+
+    view: int
+    blocks: int
+    locks: int
+
+
+@dataclass(slots=True)
+class Left:
+    """Nothing is mastered here any more, and others know it: the member may go."""
+
+
+Event = (
+    Asked
+    | Withdrew
+    | OwnerEnded
+    | PartyChanged
+    | Received
+    | Suspended
+    | ViewInstalled
+    | Fenced
+    | Leaving
+)
+Effect = (
+    Grant
+    | Done
+    | Queue
+    | Refuse
+    | Notify
+    | Released
+    | BlockEnded
+    | Cycle
+    | Send
+    | Recovered
+    | Left
+)

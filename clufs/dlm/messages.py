@@ -66,7 +66,8 @@ class Ask:
     """A request on a lock; kept at home until it is answered.
 
     new: it makes the lock. parent: the lock above, for a sublock.
-    place: the queue place to take again.
+    place: the queue place to take again. pid, command: whose it is, for reports; said with a
+    new lock.
     """
 
     view: int
@@ -77,6 +78,8 @@ class Ask:
     new: bool
     parent: Id | None = None
     place: int | None = None
+    pid: int = 0
+    command: str = "-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from clufs.dlm.interface import Owner
 from clufs.errors import ClufsError, RequestPending, UnknownProcess
 from clufs.fuse import processes
-from clufs.tree.lock_reports import ReportedOwner
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
@@ -32,20 +31,6 @@ class LockOwner(Owner):
         self.outcomes: dict[bytes, ClufsError | None] | None = None
         self.withdrawn: tuple[bytes, bytes, int, float] | None = None
         self.lost: dict[bytes, tuple[int, ProcessOwner]] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process to name in reports, 0 when there is none."""
-        return 0
-
-    @property
-    def command(self) -> str:
-        """The command to name in reports."""
-        return "-"
-
-    def is_above(self, other: ReportedOwner) -> bool:
-        """Whether a process of this owner is an ancestor of `other`'s."""
-        return False
 
     def put_on(self, record: OwnerRecord) -> None:
         """Before a grant is told: whoever must be killed if this daemon dies is on record."""
@@ -91,7 +76,7 @@ class ProcessOwner(LockOwner):
             self._command = now
         return self._command
 
-    def is_above(self, other: ReportedOwner) -> bool:
+    def is_above(self, other: Owner) -> bool:
         below = other.pid
         return below != self._pid and self._pid in processes.ancestors(below)
 
@@ -156,7 +141,7 @@ class DescriptorOwner(LockOwner):
     def command(self) -> str:
         return self.asker.command if self.asker else "-"
 
-    def is_above(self, other: ReportedOwner) -> bool:
+    def is_above(self, other: Owner) -> bool:
         return self.asker is not None and self.asker.is_above(other)
 
 
@@ -205,7 +190,7 @@ class GroupOwner(LockOwner):
     def command(self) -> str:
         return f"group={self.name.decode(errors='backslashreplace')}"
 
-    def is_above(self, other: ReportedOwner) -> bool:
+    def is_above(self, other: Owner) -> bool:
         return any(member.is_above(other) for member in self.members.values())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
 from clufs.errors import NoSuchName
 from clufs.tree.items import Attributes, Caller, Directory, File, Item
@@ -15,25 +15,6 @@ if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
     from clufs.dlm.modes import Mode
     from clufs.dlm.rsb import ResourceBlock
-
-
-class ReportedOwner(Protocol):
-    """What a report says of an owner."""
-
-    @property
-    def pid(self) -> int:
-        """The process to name, 0 when there is none."""
-
-    @property
-    def command(self) -> str:
-        """The command to name."""
-
-    def is_above(self, other: ReportedOwner) -> bool:
-        """Whether this one is an ancestor of `other`'s process."""
-
-
-def _owner(lock: Lock) -> ReportedOwner:
-    return cast(ReportedOwner, lock.owner)
 
 
 def lock_line(lock: Lock, member: str, now: float) -> str:
@@ -52,7 +33,7 @@ def _state(granted: Mode | None, wanted: Mode | None) -> str:
 
 
 def _who(lock: Lock, member: str) -> str:
-    owner = _owner(lock)
+    owner = lock.owner
     return f"{member} {owner.pid} {shown_word(owner.command.encode())}"
 
 
@@ -62,7 +43,7 @@ def why_waiting(lock: Lock, member: str) -> str:
     if not ways:
         return ""
     other = ways[0]
-    owner = _owner(other)
+    owner = other.owner
     who = f"{owner.pid} ({shown(owner.command.encode())}) on {member}"
     held = other.granted is not None
     mode = other.granted if other.granted is not None else other.wanted
@@ -70,7 +51,7 @@ def why_waiting(lock: Lock, member: str) -> str:
     text = f"waits for {mode.name} {'held by' if held else 'asked before by'} {who}"
     if len(ways) > 1:
         text += f" and {len(ways) - 1} more"
-    if held and owner.is_above(_owner(lock)):
+    if held and owner.is_above(lock.owner):
         text += ", its own ancestor: the process that writes owns the lock"
     return text
 
