@@ -65,3 +65,9 @@ GREETINGS_MAX = 64
 
 MULTICAST_MAX_BYTES = 1_000_000
 """One multicast: corosync's CPG takes 1,047,552 bytes."""
+
+AGENT_LINES_KEPT = 5
+"""Last lines of a fencing agent's output that go to the log: error messages come last."""
+
+AGENT_OUTPUT_BYTES = 4096
+"""What is remembered of a fencing agent's output while it runs: it may say more than we want to keep."""

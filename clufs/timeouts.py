@@ -71,6 +71,9 @@ MULTICAST_RETRY_MIN_S, MULTICAST_RETRY_MAX_S = 0.001, 0.02
 """corosync that is busy or forms a ring says TRY_AGAIN and does not tell when it is free: the first
 and the longest pause before a multicast is tried again."""
 
+FENCING_RETRY_MIN_S, FENCING_RETRY_MAX_S = 1.0, 60.0
+"""The pause after all agents have failed doubles from the first to the second; they are tried for ever."""
+
 LAB_START_S = 60.0
 """How long a program of a lab's member may take to answer: generous, as many start on one machine at once."""
 
