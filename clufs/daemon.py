@@ -30,6 +30,7 @@ from clufs.fuse.timers import Timers
 from clufs.registry.store import RegistryStore
 from clufs.timeouts import FREEZE_S, POLL_GRACE_S
 from clufs.tree import status
+from clufs.tree.cluster import OneMember
 from clufs.tree.events_file import EventsFile
 from clufs.tree.items import Root
 from clufs.tree.lock_tree import LockTree
@@ -81,7 +82,9 @@ class Daemon:
         root.add(self.locks.root)
         root.add(groups)
         root.add(EventsFile(self.journals.events))
-        status.build(root, status.Facts(self.member, self.node, self.journals), self.locks)
+        cluster = OneMember(self.member)
+        facts = status.Facts(self.member, cluster, self.node, self.journals)
+        status.build(root, facts, self.locks)
         self._add_gauges()
         self.operations = Operations(root, self.service, self.journals)
 

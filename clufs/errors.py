@@ -108,6 +108,10 @@ class NoQuorum(RequestError):
     errno = errno.EHOSTDOWN
 
 
+class FencingFailed(RequestError):
+    """A member was ordered off, and no agent could make sure that it is (EIO)."""
+
+
 class StaleValue(RequestError):
     """`strict`, and the value block is invalid; or a sequencer no longer held (ESTALE)."""
 

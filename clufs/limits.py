@@ -33,6 +33,9 @@ EVENTS_KEPT = 10_000
 DEADLOCKS_KEPT = 100
 """Cycles kept in /clu/status/deadlocks (contract 2.4)."""
 
+FENCINGS_KEPT = 1000
+"""Lines kept in /clu/status/fencing: a night of an agent that fails once a minute."""
+
 WITHDRAWN_PLACE_S = 1.0
 """A request repeated within this many seconds of its EINTR takes its old place (contract 2.1)."""
 

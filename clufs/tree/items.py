@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import itertools
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from clufs.errors import InvalidRequest, NotPermitted
@@ -166,13 +166,14 @@ class File(Item):
     def show(self, caller: Caller) -> bytes:
         """The text that an open of `caller` reads."""
 
-    def store(self, data: bytes, caller: Caller) -> None:
-        """What a write does. Raises NotPermitted where writing means nothing."""
+    def store(self, data: bytes, caller: Caller) -> Awaitable[None] | None:
+        """What a write does; it is done when this returns or, where others must be asked, when what it
+        returns has been awaited. Raises NotPermitted where writing means nothing."""
         raise NotPermitted(f"/{shown(self.path)} is not written to")
 
 
 Show = Callable[[Caller], bytes]
-Store = Callable[[bytes, Caller], None]
+Store = Callable[[bytes, Caller], Awaitable[None] | None]
 
 
 class Report(File):
@@ -192,11 +193,10 @@ class Report(File):
     def show(self, caller: Caller) -> bytes:
         return self._show(caller)
 
-    def store(self, data: bytes, caller: Caller) -> None:
+    def store(self, data: bytes, caller: Caller) -> Awaitable[None] | None:
         if self._store is None:
-            super().store(data, caller)
-        else:
-            self._store(data, caller)
+            return super().store(data, caller)
+        return self._store(data, caller)
 
 
 def one_line(data: bytes) -> bytes:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from clufs.errors import ClufsError
-from clufs.limits import DEADLOCKS_KEPT, ERRORS_KEPT_PER_USER, EVENTS_KEPT
-from clufs.tree.names import shown_word
+from clufs.limits import DEADLOCKS_KEPT, ERRORS_KEPT_PER_USER, EVENTS_KEPT, FENCINGS_KEPT
+from clufs.tree.names import shown, shown_word
 
 
 def timestamp(wall_s: float) -> str:
@@ -110,4 +110,28 @@ class Deadlocks:
 
     def show(self) -> bytes:
         """All cycles kept, oldest first."""
+        return b"".join(self._kept)
+
+
+class FencingLog:
+    """What became of lost members, as far as this one saw it: /clu/status/fencing."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._kept: deque[bytes] = deque(maxlen=FENCINGS_KEPT)
+        self._last: dict[str, bytes] = {}
+
+    def add(self, member: str, incarnation: int, agent: str, result: str, why: str) -> None:
+        """Keep one line: time, member, incarnation, agent, result, and the certificate or the reason."""
+        words = f"{member} {incarnation} {agent} {result} {shown(why.encode())}".rstrip()
+        line = f"{timestamp(self._wall())} {words}\n".encode()
+        self._kept.append(line)
+        self._last[member] = line
+
+    def last_of(self, member: str) -> bytes:
+        """The last line about this member, nothing if there was none."""
+        return self._last.get(member, b"")
+
+    def show(self) -> bytes:
+        """All lines kept, oldest first."""
         return b"".join(self._kept)

@@ -6,12 +6,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from clufs.tree.journals import Deadlocks, Events, Refusals
+from clufs.tree.journals import Deadlocks, Events, FencingLog, Refusals
 from clufs.tree.lock_reports import cycle_line
 from clufs.tree.metrics import Metrics
 from clufs.tree.names import shown
 
 if TYPE_CHECKING:
+    from clufs.cluster.gate import Told
     from clufs.dlm.interface import Cycle
     from clufs.dlm.lock import Lock
 
@@ -36,7 +37,22 @@ class Journals:
         self.events = Events(time.time)
         self.refusals = Refusals(time.time)
         self.deadlocks = Deadlocks(time.time)
+        self.fencing = FencingLog(time.time)
         self.metrics = Metrics()
+
+    def fenced(self, told: Told) -> None:
+        """The fencing gate has something to tell."""
+        member, incarnation = told.life
+        self.fencing.add(member, incarnation, told.agent, told.result, told.why)
+        why = {"why": shown(told.why.encode())} if told.why else {}
+        self.events.add(
+            "fencing",
+            member=member,
+            incarnation=incarnation,
+            agent=told.agent,
+            result=told.result,
+            **why,
+        )
 
     def abnormal_release(self, lock: Lock) -> None:
         """A PW or EX lock went without a word: its value block is invalid (9.6.6)."""

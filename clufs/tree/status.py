@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from clufs.errors import InvalidRequest, StaleValue
-from clufs.tree.items import Caller, Link, Report, StaticDirectory, one_line
+from clufs.tree.items import Caller, Report, StaticDirectory, one_line
 from clufs.tree.journals import timestamp
 from clufs.tree.lock_reports import MirroredDirectory, report
+from clufs.tree.members import MembersDirectory
 from clufs.tree.names import read_word, shown_word
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
     from clufs.dlm.node import Node
+    from clufs.tree.cluster import Cluster
     from clufs.tree.lock_tree import LockTree
     from clufs.tree.member import Journals, Member
 
@@ -28,25 +29,39 @@ def sequencer(lock: Lock) -> str:
 class Facts:
     """Shows and stores of the table; each method is one file's."""
 
-    def __init__(self, member: Member, node: Node, journals: Journals) -> None:
+    def __init__(self, member: Member, cluster: Cluster, node: Node, journals: Journals) -> None:
         self.member = member
+        self.cluster = cluster
         self.node = node
         self.journals = journals
 
-    def cluster(self, caller: Caller) -> bytes:
-        member = self.member
+    def about_cluster(self, caller: Caller) -> bytes:
+        cluster = self.cluster
+        here = [facts.name for facts in cluster.members() if facts.state == "member"]
         return _facts(
-            NAME=member.name,
-            ENGINE="embedded",
-            VERSION=member.version,
-            MEMBERS=member.name,
-            VIEW=member.view,
-            STARTED=timestamp(member.started_s),
+            NAME=cluster.name,
+            MEMBER=cluster.me,
+            ENGINE=cluster.engine,
+            VERSION=self.member.version,
+            MEMBERS=" ".join(here),
+            VIEW=cluster.view,
+            STARTED=timestamp(self.member.started_s),
         )
 
     def quorum(self, caller: Caller) -> bytes:
-        votes = self.member.votes
-        return _facts(QUORATE=1, VOTES=votes, EXPECTED_VOTES=votes, QUORUM=votes // 2 + 1)
+        votes = self.cluster.votes()
+        waits_for = self.cluster.waits_for()
+        return _facts(
+            QUORATE=int(votes.quorate),
+            VOTES=votes.present,
+            EXPECTED_VOTES=votes.expected,
+            QUORUM=votes.quorum,
+            VIEW=self.cluster.view,
+            **({"WAITS_FOR": waits_for} if waits_for else {}),
+        )
+
+    def fencing(self, caller: Caller) -> bytes:
+        return self.journals.fencing.show()
 
     def deadlocks(self, caller: Caller) -> bytes:
         return self.journals.deadlocks.show()
@@ -70,26 +85,9 @@ class Facts:
         if lock is None or lock.granted is None or lock.granted.name.encode() != words[1]:
             raise StaleValue("the lock of this sequencer is no longer held")
 
-    def member_fact(self, key: str) -> Callable[[Caller], bytes]:
-        """One fact of this member, as a file shows it."""
-        member = self.member
-        value = {
-            "id": member.id,
-            "state": "member",
-            "votes": member.votes,
-            "address": "-",
-            "version": member.version,
-            "incarnation": member.view,
-        }[key]
-        text = f"{value}\n".encode()
-        return lambda caller: text
-
 
 def _facts(**facts: object) -> bytes:
     return "".join(f"{key}={value}\n" for key, value in facts.items()).encode()
-
-
-MEMBER_FACTS = ("id", "state", "votes", "address", "version", "incarnation")
 
 
 def build(root: StaticDirectory, facts: Facts, locks: LockTree) -> None:
@@ -97,8 +95,9 @@ def build(root: StaticDirectory, facts: Facts, locks: LockTree) -> None:
     member = facts.member.name
     status = StaticDirectory(b"status")
     for name, show in (
-        (b"cluster", facts.cluster),
+        (b"cluster", facts.about_cluster),
         (b"quorum", facts.quorum),
+        (b"fencing", facts.fencing),
         (b"deadlocks", facts.deadlocks),
         (b"errors", facts.errors),
         (b"metrics", facts.metrics),
@@ -107,10 +106,4 @@ def build(root: StaticDirectory, facts: Facts, locks: LockTree) -> None:
     status.add(Report(b"status/sequencer", facts.nothing, facts.check_sequencer, 0o222))
     status.add(MirroredDirectory(locks.root, lambda block: report(block, member, time.monotonic())))
     root.add(status)
-    members = StaticDirectory(b"members")
-    own = StaticDirectory(b"members/" + member.encode())
-    for key in MEMBER_FACTS:
-        own.add(Report(own.path + b"/" + key.encode(), facts.member_fact(key)))
-    members.add(own)
-    members.add(Link(b"members/self", member.encode()))
-    root.add(members)
+    root.add(MembersDirectory(facts.cluster, facts.journals.fencing))

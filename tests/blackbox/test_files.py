@@ -75,14 +75,25 @@ def test_the_members(clu: Clu) -> None:
     members = clu.root / "members"
     own = members / os.readlink(members / "self")
     facts = {path.name: path.read_text() for path in own.iterdir()}
-    assert {"id", "state", "votes", "address", "version", "incarnation"} <= set(facts)
+    assert set(facts) == {"id", "state", "votes", "address", "version", "incarnation", "fence"}
     assert facts["state"] == "member\n"
+    assert facts["fence"] == ""
     assert (members / "self" / "id").read_text() == facts["id"] == "1\n"
+
+
+def test_only_root_may_say_that_a_member_is_off_and_one_that_is_here_is_not(clu: Clu) -> None:
+    fence = clu.root / "members" / "self" / "fence"
+    assert "EACCES" in ALICE.calls("open('self/fence', 'w')", fence.parent.parent)
+    for word, why in (("confirmed", "is not lost"), ("off", "itself"), ("on", "off, confirmed")):
+        with pytest.raises(OSError) as refused:
+            fence.write_text(f"{word}\n")
+        assert refused.value.errno == errno.EINVAL
+        assert why in clu.errors().splitlines()[-1]
 
 
 def test_reports_are_not_written_not_even_by_root(clu: Clu) -> None:
     for path in files(clu.root):
-        if "locks" not in path.parts[len(clu.root.parts) :]:
+        if "locks" not in path.parts[len(clu.root.parts) :] and path.name != "fence":
             mode = stat.S_IMODE(path.stat().st_mode)
             assert mode == 0o444, path
             with pytest.raises(OSError) as refused:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clufs.errors import Cancelled, Deadlock, InvalidRequest, NotHeld
-from clufs.limits import DEADLOCKS_KEPT, ERRORS_KEPT_PER_USER, EVENTS_KEPT
+from clufs.limits import DEADLOCKS_KEPT, ERRORS_KEPT_PER_USER, EVENTS_KEPT, FENCINGS_KEPT
 from clufs.tree import journals
-from clufs.tree.journals import Deadlocks, Events, Refusals, timestamp
+from clufs.tree.journals import Deadlocks, Events, FencingLog, Refusals, timestamp
 
 NOON = 1_800_000_000.5
 STAMP = timestamp(NOON)
@@ -149,3 +149,15 @@ def test_the_last_hundred_deadlocks_are_kept() -> None:
     assert lines[:3] == [f"DEADLOCK 2 {STAMP} conversion", "lock 1", "lock VICTIM"]
     assert len(lines) == 3 * DEADLOCKS_KEPT
     assert deadlocks.count == DEADLOCKS_KEPT + 1
+
+
+def test_of_fencing_the_last_lines_are_kept_and_the_last_of_each_member() -> None:
+    log = FencingLog(noon)
+    log.add("m4", 3, "-", "lost", "")
+    for count in range(FENCINGS_KEPT):
+        log.add("m5", 4, "ipmi", "failed", f"{count}: no route")
+    lines = log.show().decode().splitlines()
+    assert len(lines) == FENCINGS_KEPT
+    assert lines[0] == f"{STAMP} m5 4 ipmi failed 0: no route"
+    assert log.last_of("m4") == f"{STAMP} m4 3 - lost\n".encode()
+    assert log.last_of("m6") == b""
