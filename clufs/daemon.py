@@ -36,7 +36,7 @@ from clufs.tree.items import Root
 from clufs.tree.lock_tree import LockTree
 from clufs.tree.member import Journals, Member
 from clufs.tree.names import shown
-from clufs.tree.namespaces import Namespace
+from clufs.tree.namespaces import AloneStore, Namespace
 
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
@@ -71,7 +71,9 @@ class Daemon:
         self.journals = Journals(self.member)
         self.node = Node(self.member.name, self.member.view)
         root = Root()
-        self.locks = LockTree(self.node, store, time.time, time.monotonic, self._namespace_changed)
+        self.locks = LockTree(
+            self.node, AloneStore(store), time.time, time.monotonic, self._namespace_changed
+        )
         groups = Groups()
         self._clear_stale_mount()
         self.record = OwnerRecord(place.owners)

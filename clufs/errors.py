@@ -112,6 +112,12 @@ class FencingFailed(RequestError):
     """A member was ordered off, and no agent could make sure that it is (EIO)."""
 
 
+class HostDown(RequestError):
+    """The member that would know, or hold the lock, cannot answer or is lost (EHOSTDOWN)."""
+
+    errno = errno.EHOSTDOWN
+
+
 class StaleValue(RequestError):
     """`strict`, and the value block is invalid; or a sequencer no longer held (ESTALE)."""
 

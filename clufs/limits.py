@@ -66,6 +66,15 @@ MESSAGE_COST_BYTES = 64
 GREETINGS_MAX = 64
 """Connections that have not said hello yet: all members at once (64) may, a flood of strangers may not."""
 
+QUERIES_MAX = 1000
+"""Questions to other members that are open at once: each keeps a system call and 10 KB waiting."""
+
+ANSWER_PART_BYTES = 2**19
+"""A list of names or a report goes in pieces of this size: two fit in a frame with whatever else waits."""
+
+MASTERS_REMEMBERED = 1000
+"""Masters that answers have named and the lock manager does not know: who reads a file looks it up first."""
+
 MULTICAST_MAX_BYTES = 1_000_000
 """One multicast: corosync's CPG takes 1,047,552 bytes."""
 

@@ -74,6 +74,16 @@ and the longest pause before a multicast is tried again."""
 FENCING_RETRY_MIN_S, FENCING_RETRY_MAX_S = 1.0, 60.0
 """The pause after all agents have failed doubles from the first to the second; they are tried for ever."""
 
+QUERY_S = 1.0
+"""What another member must know is waited for so long: reading and listing then fail with EHOSTDOWN. A busy
+member answers within it, and somebody who types `ls` does not think that all is stuck."""
+
+QUERY_LATE_S = 0.05
+"""A member that let one question run out of time gets so long for further ones until it answers again."""
+
+QUERY_AGAIN_S = 0.02
+"""The pause before a member is asked again that has not finished its recovery."""
+
 LAB_START_S = 60.0
 """How long a program of a lab's member may take to answer: generous, as many start on one machine at once."""
 

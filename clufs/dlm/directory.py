@@ -31,6 +31,10 @@ class Directory:
         """The master of this name; the first member to ask becomes it."""
         return self.masters.setdefault(root, asker)
 
+    def look(self, name: bytes) -> str | None:
+        """The master of this name, None if it has none; looking makes nobody its master."""
+        return self.masters.get(root_of(name))
+
     def dropped(self, root: bytes, member: str) -> None:
         """This member masters the name no more."""
         if self.masters.get(root) == member:

@@ -95,6 +95,35 @@ class Node(Copies):
         mastered here, else what this member knows of it."""
         return self.blocks.get(name) or self.copies.get(name)
 
+    @property
+    def shared(self) -> bool:
+        """Whether there are other members."""
+        return self._shared
+
+    @property
+    def suspended(self) -> bool:
+        """Whether nothing is granted here: this member has no quorum."""
+        return False
+
+    def waits_for(self) -> str:
+        """What keeps this member from serving all that it masters; empty when nothing does."""
+        return ""
+
+    def master_hint(self, name: bytes) -> str | None:
+        """The master of this name as far as this member has heard; itself for what it masters, also
+        where no lock is left; None if it has not heard of one."""
+        root = root_of(name)
+        if root in self.blocks or root in self._idle:
+            return self.member
+        copy = self.copies.get(root)
+        if copy is not None and copy.master is not None:
+            return copy.master
+        return self._elsewhere.get(root)
+
+    def directory_member(self, name: bytes) -> str:
+        """The member that knows the master of this name."""
+        return directory_member(root_of(name), self.members)
+
     def step(self, now: float, event: Event) -> Sequence[Effect]:
         """Let one event take effect at this time; what follows, in order.
 

@@ -45,14 +45,14 @@ class Groups(Directory):
     def names(self) -> Iterator[tuple[bytes, Item]]:
         yield from list(self.by_name.items())
 
-    def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
+    async def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
         if name in self.by_name:
             raise NameExists(f"group '{shown(name)}' is there already")
         directory = GroupDirectory(self, GroupOwner(name, caller.uid, caller.gid))
         self.by_name[name] = directory
         return directory
 
-    def rmdir(self, name: bytes, caller: Caller) -> None:
+    async def rmdir(self, name: bytes, caller: Caller) -> None:
         directory = self.by_name.get(name)
         if directory is None:
             raise NoSuchName(f"group '{shown(name)}' is not there")

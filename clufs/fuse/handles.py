@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clufs.errors import ClufsError, InvalidRequest
+from clufs.fuse import loop
 from clufs.fuse.lock_handle import READABLE, WRITABLE, PollHandle
 from clufs.limits import LINE_MAX_BYTES
 from clufs.tree.items import Caller, File
@@ -15,17 +16,33 @@ if TYPE_CHECKING:
     from clufs.tree.member import Journals
 
 
-def _store(file: File, request: Request, data: bytes, journals: Journals) -> int:
-    """Store one line in `file`: the bytes taken, or -errno with the reason among the refusals."""
+def _store(file: File, request: Request, data: bytes, journals: Journals) -> int | None:
+    """Store one line in `file`: the bytes taken, or -errno with the reason among the refusals.
+
+    None: the request is answered later, when another member has answered.
+    """
     caller = Caller(request.pid, request.uid, request.gid)
     try:
         if len(data) > LINE_MAX_BYTES:
             raise InvalidRequest(f"one line of at most {LINE_MAX_BYTES} bytes, not {len(data)}")
-        file.store(data, caller)
+        rest = file.store(data, caller)
     except ClufsError as error:
         journals.refusals.add(caller.uid, caller.pid, file.path, error)
         return -error.errno
-    return len(data)
+    if rest is None:
+        return len(data)
+
+    async def finish() -> None:
+        try:
+            await rest
+        except ClufsError as error:
+            journals.refusals.add(caller.uid, caller.pid, file.path, error)
+            request.reply_err(error.errno)
+        else:
+            request.reply_write(len(data))
+
+    loop.spawn(finish)
+    return None
 
 
 class FileHandle:
@@ -48,6 +65,15 @@ class FileHandle:
     def size(self) -> int:
         """The st_size of this open."""
         return len(self.snapshot)
+
+    def must_ask(self, offset: int) -> bool:
+        """Whether a read at this offset takes a new snapshot, which another member makes."""
+        return offset == 0 and self.fresh and self.file.elsewhere
+
+    async def ask(self, offset: int, size: int) -> bytes:
+        """Such a read. Raises HostDown, NoSuchName."""
+        self.snapshot = await self.file.ask_show(self.caller)
+        return self.snapshot[offset : offset + size]
 
     def read(self, offset: int, size: int) -> bytes:
         """A part of the snapshot; the first read at 0 is of the open's, a later one takes a new one."""
@@ -91,6 +117,14 @@ class EventsHandle:
     def size(self) -> int:
         """The st_size of this open: it only grows."""
         return self.events.end - self.begin
+
+    def must_ask(self, offset: int) -> bool:
+        """Events are this member's."""
+        return False
+
+    async def ask(self, offset: int, size: int) -> bytes:
+        """Nobody is asked."""
+        return self.read(offset, size)
 
     def read(self, offset: int, size: int) -> bytes:
         """Events from `offset` on; end of file where there are no more yet."""

@@ -76,25 +76,49 @@ class LockHandle:
         """One write, one request (contract 2.1)."""
         return self.service.write(self, request, data)
 
+    def _is_new(self, offset: int) -> bool:
+        """Whether a read at this offset begins a snapshot (contract 2.3)."""
+        return self.fresh or offset == 0 or self.snapshot is None
+
+    def must_ask(self, offset: int) -> bool:
+        """Whether the read begins a snapshot of a value that another member knows."""
+        return self._is_new(offset) and self.file.elsewhere
+
+    async def ask(self, offset: int, size: int) -> bytes:
+        """Such a read. Raises HostDown, StaleValue."""
+        facts = await self.service.tree.elsewhere.facts(self.key)
+        if facts is None:
+            self._begin(offset, b"", True, 1)
+        else:
+            self._begin(offset, facts.value, facts.valid, facts.quorum)
+        return self._part(offset, size)
+
     def read(self, offset: int, size: int) -> bytes:
         """The value block and a newline, as one snapshot (contract 2.3).
 
         Raises StaleValue when the descriptor is strict and the value invalid.
         """
-        if self.fresh or offset == 0 or self.snapshot is None:
-            self.snapshot = self._value()
-            self.base = offset if self.fresh else 0
-            self.fresh = False
+        if self._is_new(offset):
+            service = self.service
+            block = service.node.find(self.key)
+            if block is None:
+                self._begin(offset, b"", True, 1)
+            else:
+                self._begin(offset, block.value, block.valid, service.tree.elsewhere.quorum)
+        return self._part(offset, size)
+
+    def _part(self, offset: int, size: int) -> bytes:
+        assert self.snapshot is not None
         begin = offset - self.base if offset >= self.base else offset
         return self.snapshot[begin : begin + size]
 
-    def _value(self) -> bytes:
-        block = self.service.node.blocks.get(self.key)
-        if block is None:
-            return b""
-        if self.strict and not block.valid:
-            raise StaleValue("the value block is invalid, and this descriptor is strict")
-        return block.value + b"\n" if block.value else b""
+    def _begin(self, offset: int, value: bytes, valid: bool, quorum: int) -> None:
+        if self.strict and not (valid and quorum):
+            what = "the value block is invalid" if quorum else "this member has no quorum"
+            raise StaleValue(f"{what}, and this descriptor is strict")
+        self.snapshot = value + b"\n" if value else b""
+        self.base = offset if self.fresh else 0
+        self.fresh = False
 
     @property
     def lock(self) -> Lock | None:

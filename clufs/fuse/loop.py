@@ -1,12 +1,15 @@
 """The request loop: pyfuse3's, without its detours through trio.
 
-pyfuse3 checkpoints several times for each request. Its handlers here never block, so the loop
-asks trio only when the kernel has no request left, and in between often enough that timers
-and sockets are served.
+pyfuse3 checkpoints several times for each request. Nearly all of its handlers here never block, so
+the loop asks trio only when the kernel has no request left, and in between often enough that
+timers and sockets are served. There is one task that reads requests; a handler that has to wait
+does so through `aside`, which lets another one read on.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace, TracebackType
+from typing import TypeVar
 
 import trio
 
@@ -57,7 +60,7 @@ def install(on_interrupted: Callable[[list[Request]], object]) -> list[Request]:
     pyfuse3.trio = SimpleNamespace(  # type: ignore[attr-defined]
         Lock=_Unlocked,
         lowlevel=below,
-        open_nursery=trio.open_nursery,
+        open_nursery=_open_nursery,
         ClosedResourceError=trio.ClosedResourceError,
     )
     return interrupted
@@ -66,6 +69,37 @@ def install(on_interrupted: Callable[[list[Request]], object]) -> list[Request]:
 _LOWLEVEL = ("current_task", "current_trio_token", "notify_closing")
 
 
+_T = TypeVar("_T")
+
+_NO_IDLE_TASKS = 0  # who comes back to reading and finds another there, ends
+_NEVER = -(1 << 31)  # pyfuse3 starts a task of its own while there are fewer than this
+
+_nursery: trio.Nursery | None = None  # the one in which pyfuse3 reads requests
+
+
+@asynccontextmanager
+async def _open_nursery() -> AsyncIterator[trio.Nursery]:
+    global _nursery
+    async with trio.open_nursery() as nursery:
+        _nursery = nursery
+        yield nursery
+    _nursery = None
+
+
 async def run() -> None:
     """Serves requests until the file system is unmounted or pyfuse3.terminate() is called."""
-    await pyfuse3.main(min_tasks=1, max_tasks=1)
+    await pyfuse3.main(_NO_IDLE_TASKS, _NEVER)
+
+
+async def aside(work: Awaitable[_T]) -> _T:
+    """Wait for `work` in a handler, while other requests are served."""
+    if _nursery is not None:
+        session_loop = pyfuse3._session_loop  # type: ignore[attr-defined]
+        _nursery.start_soon(session_loop, _nursery, _NO_IDLE_TASKS, _NEVER)
+    return await work
+
+
+def spawn(work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` beside the requests; it must end by itself before long."""
+    assert _nursery is not None
+    _nursery.start_soon(work)

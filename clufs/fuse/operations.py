@@ -5,294 +5,45 @@ from __future__ import annotations
 import errno
 import os
 import stat as stat_bits
-from collections.abc import Sequence
 from typing import Any
 
-from clufs.errors import ClufsError, InvalidRequest, NameExists, NameTooLong, NotPermitted
+from clufs.errors import ClufsError, NameExists, NotPermitted
 from clufs.fuse import lowlevel
-from clufs.fuse.answering import answering
+from clufs.fuse.answering import Later, answering
 from clufs.fuse.handles import EventsHandle, FileHandle
 from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.lowlevel import NOFLUSH, Request
+from clufs.fuse.naming import Handle, Names, caller_of, dispatched
 from clufs.fuse.xattrs import PREFIX, Xattrs
 from clufs.limits import NAMESPACE_MAX_BYTES
 from clufs.tree.events_file import EventsFile
-from clufs.tree.items import (
-    FIRST_NUMBER,
-    NUMBER_MAX,
-    Attributes,
-    Caller,
-    Directory,
-    File,
-    Item,
-    Link,
-    next_number,
-)
+from clufs.tree.items import Caller, Directory, File, Item, Link
 from clufs.tree.lock_tree import LockFile
 from clufs.tree.member import Journals
 from clufs.tree.names import shown
 
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
-NUMBER_MASK = NUMBER_MAX
-_SERIAL_STEP = 1 << 32
-_SERIAL_MASK = 0x7FFFFFFF00000000
 _FH_MASK = (1 << 56) - 1
-_LASTING_S = 3600.0
 _BLOCK_BYTES = 4096
-_Handle = LockHandle | FileHandle | EventsHandle
-_SIZED = (FileHandle, EventsHandle)  # what an open shows has its own size
 
 
-def _caller(ctx: pyfuse3.RequestContext) -> Caller:
-    return Caller(ctx.pid, ctx.uid, ctx.gid)
-
-
-class Operations(pyfuse3.Operations):
-    """All handlers answer without waiting; writes come by `write_now`, past pyfuse3."""
-
-    supports_dot_lookup = False
-    enable_writeback_cache = False
-    enable_acl = False
+class Operations(Names):
+    """Handlers answer without waiting, or return a coroutine where another member or the registry
+    must be asked; writes come by `write_now`, past pyfuse3."""
 
     def __init__(self, root: Directory, service: LockService, journals: Journals) -> None:
-        super().__init__()
-        assert root.number == FIRST_NUMBER == pyfuse3.ROOT_INODE
-        root.lookups = 1
-        self.items: dict[int, Item] = {root.number: root}
-        self.handles: dict[int, _Handle] = {}
+        super().__init__(root, journals)
         self.service = service
-        self.journals = journals
         self.xattrs = Xattrs(service, service.node)
-        self._serial = 0
         self._next_fh = 1
-        self._by_node: dict[int, _Handle] = {}
-        self._shared_nodes: set[int] = set()
         self._listings: dict[int, list[tuple[bytes, Item]]] = {}
         self._directories: dict[int, Directory] = {}
 
-    # ------------------------------------------------------------- errors
-
-    def _fail(self, caller: Caller, path: bytes, error: ClufsError) -> pyfuse3.FUSEError:
-        self.journals.refusals.add(caller.uid, caller.pid, path, error)
-        return pyfuse3.FUSEError(error.errno)
-
-    # ------------------------------------------------------ names to items
-
-    def _directory(self, node: int) -> Directory:
-        item = self.items.get(node & NUMBER_MASK)
-        if isinstance(item, Directory):
-            return item
-        raise pyfuse3.FUSEError(errno.ESTALE if item is None else errno.ENOTDIR)
-
-    def _item(self, node: int) -> Item:
-        item = self.items.get(node & NUMBER_MASK)
-        if item is None:
-            raise pyfuse3.FUSEError(errno.ESTALE)
-        return item
-
-    def _entry(self, item: Item, caller: Caller) -> pyfuse3.EntryAttributes:
-        """The answer to a look-up; the kernel holds the item once more."""
-        attributes = item.attributes(caller)
-        if not item.lookups:
-            while self.items.setdefault(item.number, item) is not item:
-                item.number = next_number()
-        node = item.number
-        if item.fresh:
-            node, item.idle_node = item.idle_node, 0
-            if not node:
-                node = self._fresh_node(item)
-        item.lookups += 1
-        entry = _entry_attributes(node, attributes)
-        if item.lasting:
-            entry.entry_timeout = entry.attr_timeout = _LASTING_S
-        return entry
-
-    def _fresh_node(self, item: Item) -> int:
-        """A node id that no open file has: each open gets a kernel inode, and its lock, for itself.
-
-        A write that waits holds that inode's lock; the holder's `echo UN` must not need it.
-        """
-        while True:
-            self._serial = (self._serial + _SERIAL_STEP) & _SERIAL_MASK
-            node = item.number | self._serial
-            if node not in self._by_node:
-                return node
-
-    @answering
-    def lookup(
-        self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        if len(name) > NAMESPACE_MAX_BYTES:
-            raise self._too_long(parent_inode, name, ctx)
-        item = self._directory(parent_inode).find(name)
-        if item is None:
-            raise pyfuse3.FUSEError(errno.ENOENT)
-        try:
-            return self._entry(item, _caller(ctx))
-        except ClufsError as error:
-            raise pyfuse3.FUSEError(error.errno) from None
-
-    def _too_long(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.FUSEError:
-        path = self._directory(parent_inode).path + b"/" + name
-        limit = f"a name has at most {NAMESPACE_MAX_BYTES} bytes, this one {len(name)}"
-        return self._fail(_caller(ctx), path, NameTooLong(limit))
-
-    @answering
-    def forget(self, inode_list: Sequence[tuple[Any, int]]) -> None:
-        items = self.items
-        for node, count in inode_list:
-            item = items.get(node & NUMBER_MASK)
-            if item is None:
-                continue
-            item.lookups -= count
-            if item.lookups <= 0 and item.number != FIRST_NUMBER:
-                item.lookups = 0
-                del items[item.number]
-                item.idle_node = 0
-                item.forgotten()
-                if self._shared_nodes:
-                    gone = item.number
-                    self._shared_nodes = {n for n in self._shared_nodes if n & NUMBER_MASK != gone}
-
-    @answering
-    def getattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        return self._getattr(inode, ctx)
-
-    def _getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        caller = _caller(ctx)
-        item = self._item(inode)
-        handle = self._by_node.get(inode)
-        try:
-            attributes = item.attributes(caller)
-        except ClufsError as error:
-            if handle is None:
-                raise pyfuse3.FUSEError(error.errno) from None
-            attributes = Attributes(stat_bits.S_IFREG | 0o444)
-        if isinstance(handle, _SIZED):
-            attributes = attributes._replace(size=handle.size)
-        entry = _entry_attributes(inode, attributes)
-        if item.lasting:
-            entry.attr_timeout = _LASTING_S
-        return entry
-
-    @answering
-    def setattr(
-        self,
-        inode: Any,
-        attr: pyfuse3.EntryAttributes,
-        fields: pyfuse3.SetattrFields,
-        fh: Any,
-        ctx: pyfuse3.RequestContext,
-    ) -> pyfuse3.EntryAttributes:
-        item = self._item(inode)
-        caller = _caller(ctx)
-        try:
-            if fields.update_mode or fields.update_uid or fields.update_gid:
-                self._change(item, attr, fields, caller)
-            elif fields.update_size:
-                if attr.st_size != 0 or isinstance(item, Directory):
-                    raise InvalidRequest("no file here can be given a size")
-            elif not isinstance(item, File):
-                raise NotPermitted("times are kept by clufs: the last value write")
-        except ClufsError as error:
-            raise self._fail(caller, item.path, error) from None
-        return self._getattr(inode, ctx)
-
-    def _change(
-        self,
-        item: Item,
-        attr: pyfuse3.EntryAttributes,
-        fields: pyfuse3.SetattrFields,
-        caller: Caller,
-    ) -> None:
-        if not isinstance(item, Directory):
-            raise NotPermitted(f"owner and mode of /{shown(item.path)} are its directory's")
-        item.change(
-            stat_bits.S_IMODE(attr.st_mode) if fields.update_mode else None,
-            attr.st_uid if fields.update_uid else None,
-            attr.st_gid if fields.update_gid else None,
-            caller,
-        )
-
-    @answering
-    def readlink(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
-        item = self._item(inode)
-        if not isinstance(item, Link):
-            raise pyfuse3.FUSEError(errno.EINVAL)
-        return item.target
-
-    # ------------------------------------------------ directories' changes
-
-    @answering
-    def mkdir(
-        self, parent_inode: Any, name: Any, mode: Any, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        directory = self._directory(parent_inode)
-        caller = _caller(ctx)
-        try:
-            item = directory.mkdir(name, stat_bits.S_IMODE(mode) & ~ctx.umask, caller)
-            return self._entry(item, caller)
-        except ClufsError as error:
-            raise self._fail(caller, directory.path + b"/" + name, error) from None
-
-    @answering
-    def rmdir(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
-        directory = self._directory(parent_inode)
-        try:
-            directory.rmdir(name, _caller(ctx))
-        except ClufsError as error:
-            raise self._fail(_caller(ctx), directory.path + b"/" + name, error) from None
-
-    @answering
-    def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
-        directory = self._directory(parent_inode)
-        try:
-            directory.unlink(name, _caller(ctx))
-        except ClufsError as error:
-            raise self._fail(_caller(ctx), directory.path + b"/" + name, error) from None
-
-    def _not_made(self, parent_inode: int, name: bytes, what: str, ctx: Any) -> pyfuse3.FUSEError:
-        path = self._directory(parent_inode).path + b"/" + name
-        error = NotPermitted(f"{what} are not made here: lock files are names, not data")
-        return self._fail(_caller(ctx), path, error)
-
-    @answering
-    def mknod(
-        self, parent_inode: Any, name: Any, mode: Any, rdev: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        raise self._not_made(parent_inode, name, "device nodes, pipes and sockets", ctx)
-
-    @answering
-    def symlink(
-        self, parent_inode: Any, name: Any, target: Any, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        raise self._not_made(parent_inode, name, "symbolic links", ctx)
-
-    @answering
-    def link(
-        self, inode: Any, new_parent_inode: Any, new_name: Any, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        raise self._not_made(new_parent_inode, new_name, "hard links", ctx)
-
-    @answering
-    def rename(
-        self,
-        parent_inode_old: Any,
-        name_old: Any,
-        parent_inode_new: Any,
-        name_new: Any,
-        flags: Any,
-        ctx: pyfuse3.RequestContext,
-    ) -> None:
-        path = self._directory(parent_inode_old).path + b"/" + name_old
-        error = NotPermitted("names here cannot change: locks are held by name")
-        raise self._fail(_caller(ctx), path, error)
-
     # ---------------------------------------------------------- open files
 
-    def _opened(self, handle: _Handle, node: int) -> pyfuse3.FileInfo:
+    def _opened(self, handle: Handle, node: int) -> pyfuse3.FileInfo:
         fh = self._next_fh
         self._next_fh = fh + 1
         self.handles[fh] = handle
@@ -303,7 +54,7 @@ class Operations(pyfuse3.Operations):
             fh |= NOFLUSH
         return pyfuse3.FileInfo(fh=fh, direct_io=True, keep_cache=False)
 
-    def _open(self, item: Item, node: int, flags: int, caller: Caller) -> _Handle:
+    def _open(self, item: Item, node: int, flags: int, caller: Caller) -> Handle:
         access = flags & os.O_ACCMODE
         if isinstance(item, LockFile):
             return LockHandle(self.service, item, node, access == os.O_RDWR, created=False)
@@ -314,22 +65,53 @@ class Operations(pyfuse3.Operations):
         raise pyfuse3.FUSEError(errno.EISDIR)
 
     @answering
-    def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+    def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> Later[pyfuse3.FileInfo]:
         item = self._item(inode)
+        caller = caller_of(ctx)
+        if item.elsewhere and isinstance(item, File):
+            return self._open_elsewhere(item, inode, flags, caller)
         try:
-            return self._opened(self._open(item, inode, flags, _caller(ctx)), inode)
+            return self._opened(self._open(item, inode, flags, caller), inode)
         except ClufsError as error:
-            raise self._fail(_caller(ctx), item.path, error) from None
+            raise self._fail(caller, item.path, error) from None
+
+    async def _open_elsewhere(
+        self, item: File, inode: int, flags: int, caller: Caller
+    ) -> pyfuse3.FileInfo:
+        """A report that another member makes."""
+        handle = FileHandle(item, inode, caller, False, self.journals)
+        try:
+            if flags & os.O_ACCMODE != os.O_WRONLY:
+                handle.snapshot = await item.ask_show(caller)
+        except ClufsError as error:
+            raise self._fail(caller, item.path, error) from None
+        return self._opened(handle, inode)
 
     @answering
     def create(
         self, parent_inode: Any, name: Any, mode: Any, flags: Any, ctx: pyfuse3.RequestContext
-    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+    ) -> Later[tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]]:
+        """Only O_EXCL has to know whether the name exists elsewhere."""
         directory = self._directory(parent_inode)
-        caller = _caller(ctx)
+        caller = caller_of(ctx)
+        if flags & os.O_EXCL:
+            return self._create_new(directory, name, flags, caller)
+        return self._create(directory, name, flags, caller)
+
+    async def _create_new(
+        self, directory: Directory, name: bytes, flags: int, caller: Caller
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         try:
-            if flags & os.O_EXCL and directory.find(name) is not None:
+            if await directory.exists(name):
                 raise NameExists(f"'{shown(name)}' is there already")
+        except ClufsError as error:
+            raise self._fail(caller, directory.path + b"/" + name, error) from None
+        return self._create(directory, name, flags, caller)
+
+    def _create(
+        self, directory: Directory, name: bytes, flags: int, caller: Caller
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        try:
             item = directory.create(name, caller)
         except ClufsError as error:
             raise self._fail(caller, directory.path + b"/" + name, error) from None
@@ -340,13 +122,20 @@ class Operations(pyfuse3.Operations):
         return self._opened(handle, entry.st_ino), entry
 
     @answering
-    def read(self, fh: Any, off: int, size: int) -> bytes:
+    def read(self, fh: Any, off: int, size: int) -> Later[bytes]:
         handle = self.handles[fh & _FH_MASK]
+        if handle.must_ask(off):
+            return self._read_elsewhere(handle, off, size, dispatched())
         try:
             return handle.read(off, size)
         except ClufsError as error:
-            pid, uid, gid, _ = lowlevel.caller()
-            raise self._fail(Caller(pid, uid, gid), handle.file.path, error) from None
+            raise self._fail(dispatched(), handle.file.path, error) from None
+
+    async def _read_elsewhere(self, handle: Handle, off: int, size: int, caller: Caller) -> bytes:
+        try:
+            return await handle.ask(off, size)
+        except ClufsError as error:
+            raise self._fail(caller, handle.file.path, error) from None
 
     def write_now(self, request: Request, fh: int, data: bytes) -> int | None:
         """A write, straight from the extension: bytes taken, -errno, or None when it waits."""
@@ -387,9 +176,32 @@ class Operations(pyfuse3.Operations):
         return fh
 
     @answering
-    def readdir(self, fh: Any, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+    def readdir(self, fh: Any, start_id: int, token: pyfuse3.ReaddirToken) -> Later[None]:
+        directory = self._directories[fh]
         if start_id == 0 or fh not in self._listings:
-            self._listings[fh] = list(self._directories[fh].names())
+            if directory.shared:
+                return self._list_elsewhere(fh, directory, start_id, token, dispatched())
+            self._listings[fh] = list(directory.names())
+        self._list(fh, start_id, token)
+        return None
+
+    async def _list_elsewhere(
+        self,
+        fh: int,
+        directory: Directory,
+        start_id: int,
+        token: pyfuse3.ReaddirToken,
+        caller: Caller,
+    ) -> None:
+        try:
+            listing = await directory.ask_names()
+        except ClufsError as error:
+            raise self._fail(caller, directory.path, error) from None
+        self._forget_listing(fh)
+        self._listings[fh] = listing
+        self._list(fh, start_id, token)
+
+    def _list(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
         entry = pyfuse3.EntryAttributes()
         for index in range(start_id, len(listing)):
@@ -401,8 +213,16 @@ class Operations(pyfuse3.Operations):
 
     @answering
     def releasedir(self, fh: Any) -> None:
-        self._directories.pop(fh, None)
+        directory = self._directories.pop(fh, None)
+        if directory is not None and directory.shared:
+            self._forget_listing(fh)
         self._listings.pop(fh, None)
+
+    def _forget_listing(self, fh: int) -> None:
+        """Items that were made only to be listed go again."""
+        for _, item in self._listings.pop(fh, ()):
+            if not item.lookups:
+                item.forgotten()
 
     @answering
     def fsyncdir(self, fh: Any, datasync: bool) -> None:
@@ -423,20 +243,25 @@ class Operations(pyfuse3.Operations):
     # ------------------------------------------------- extended attributes
 
     @answering
-    def getxattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> bytes:
+    def getxattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> Later[bytes]:
         if not name.startswith(PREFIX):  # the kernel looks for capabilities before each O_TRUNC
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         item = self._item(inode)
-        handle = self._by_node.get(inode)
-        value = self.xattrs.get(item, handle, _caller(ctx), name)
-        if value is None:
-            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
-        return value
+        caller = caller_of(ctx)
+        if self.xattrs.must_ask(item, name):
+            return self._ask_xattr(item, name, caller)
+        return _attribute(self.xattrs.get(item, self._by_node.get(inode), caller, name))
+
+    async def _ask_xattr(self, item: Item, name: bytes, caller: Caller) -> bytes:
+        try:
+            return _attribute(await self.xattrs.ask(item, name))
+        except ClufsError as error:
+            raise self._fail(caller, item.path, error) from None
 
     @answering
     def listxattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         item = self._item(inode)
-        return self.xattrs.names(item, self._by_node.get(inode), _caller(ctx))
+        return self.xattrs.names(item, self._by_node.get(inode), caller_of(ctx))
 
     @answering
     def setxattr(self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -448,24 +273,16 @@ class Operations(pyfuse3.Operations):
 
     def _not_written(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FUSEError:
         error = NotPermitted("attributes are read, not written; write to the file itself")
-        return self._fail(_caller(ctx), self._item(inode).path, error)
+        return self._fail(caller_of(ctx), self._item(inode).path, error)
+
+
+def _attribute(value: bytes | None) -> bytes:
+    if value is None:
+        raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
+    return value
 
 
 def _type_of(item: Item) -> int:
     if isinstance(item, Directory):
         return stat_bits.S_IFDIR
     return stat_bits.S_IFLNK if isinstance(item, Link) else stat_bits.S_IFREG
-
-
-def _entry_attributes(node: int, attributes: Attributes) -> pyfuse3.EntryAttributes:
-    entry = pyfuse3.EntryAttributes()
-    entry.st_ino = node
-    entry.st_mode = attributes.mode
-    entry.st_nlink = attributes.nlink
-    entry.st_uid = attributes.uid
-    entry.st_gid = attributes.gid
-    entry.st_size = attributes.size
-    if attributes.mtime_ns:
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
-    entry.entry_timeout = entry.attr_timeout = 0
-    return entry

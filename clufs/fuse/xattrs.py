@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from clufs.dlm.rsb import ResourceBlock
 from clufs.fuse.lock_handle import LockHandle
+from clufs.member.facts import BlockFacts, facts_of
 from clufs.tree.items import Caller, Item
 from clufs.tree.lock_tree import LockFile
 from clufs.tree.status import sequencer
@@ -20,19 +20,15 @@ PREFIX = b"user.clu."
 """All attributes here begin so."""
 
 
-def _grantmode(block: ResourceBlock | None) -> str:
-    mode = block.group_mode() if block is not None else None
-    return mode.name if mode is not None else "-"
-
-
-_OF_BLOCK: dict[bytes, Callable[[ResourceBlock | None], object]] = {
-    b"grantmode": _grantmode,
-    b"valid": lambda block: int(block.valid) if block is not None else 1,
-    b"valseq": lambda block: block.valseq if block is not None else 0,
-    b"granted": lambda block: len(block.granted) if block is not None else 0,
-    b"converting": lambda block: len(block.converting) if block is not None else 0,
-    b"waiting": lambda block: len(block.waiting) if block is not None else 0,
-    b"quorum": lambda block: 1,
+_OF_BLOCK: dict[bytes, Callable[[BlockFacts], object]] = {
+    b"grantmode": lambda facts: facts.group_mode,
+    b"valid": lambda facts: int(facts.valid),
+    b"valseq": lambda facts: facts.valseq,
+    b"granted": lambda facts: facts.granted,
+    b"converting": lambda facts: facts.converting,
+    b"waiting": lambda facts: facts.waiting,
+    b"quorum": lambda facts: facts.quorum,
+    b"master": lambda facts: facts.master,
 }
 
 _OF_LOCK: dict[bytes, Callable[[Lock], str]] = {
@@ -48,18 +44,40 @@ class Xattrs:
         self.service = service
         self.node = node
 
+    def must_ask(self, item: Item, name: bytes) -> bool:
+        """Whether another member must be asked: only the value is known wherever a lock is held."""
+        key = name[len(PREFIX) :]
+        if not isinstance(item, LockFile) or key in _OF_LOCK:
+            return False
+        elsewhere = item.directory.tree.elsewhere
+        if key == b"value":
+            return not elsewhere.knows(item.key)
+        return elsewhere.shared and key in _OF_BLOCK and item.key not in self.node.blocks
+
+    async def ask(self, item: Item, name: bytes) -> bytes | None:
+        """Such an attribute. Raises HostDown."""
+        assert isinstance(item, LockFile)
+        facts = await item.directory.tree.elsewhere.facts(item.key)
+        return self._of_block(name[len(PREFIX) :], facts)
+
+    def _of_block(self, key: bytes, facts: BlockFacts | None) -> bytes:
+        if facts is None:
+            facts = BlockFacts(b"", True, 0, 0.0, "-", 0, 0, 0, self.node.member, 1)
+        return facts.value if key == b"value" else str(_OF_BLOCK[key](facts)).encode()
+
     def get(self, item: Item, handle: object, caller: Caller, name: bytes) -> bytes | None:
         """The attribute's bytes; None where there is no such attribute."""
         if not name.startswith(PREFIX) or not isinstance(item, LockFile):
             return None
         key = name[len(PREFIX) :]
-        block = self.node.blocks.get(item.key)
-        if key == b"value":
-            return block.value if block is not None else b""
-        if key == b"master":
-            return self.node.member.encode()
-        if key in _OF_BLOCK:
-            return str(_OF_BLOCK[key](block)).encode()
+        if key == b"value" or key in _OF_BLOCK:
+            tree = item.directory.tree
+            block = self.node.find(item.key)
+            quorum = tree.elsewhere.quorum
+            facts = None
+            if block is not None:
+                facts = facts_of(block, self.node.member, quorum, tree.wall_s)
+            return self._of_block(key, facts)
         if key in _OF_LOCK:
             lock = self._lock(item, handle, caller)
             if lock is not None and lock.granted is not None:
@@ -70,7 +88,7 @@ class Xattrs:
         """The attributes that `item` has for `caller`."""
         if not isinstance(item, LockFile):
             return []
-        keys = [b"value", b"master", *_OF_BLOCK]
+        keys = [b"value", *_OF_BLOCK]
         lock = self._lock(item, handle, caller)
         if lock is not None and lock.granted is not None:
             keys += _OF_LOCK

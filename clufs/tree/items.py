@@ -68,7 +68,16 @@ class Item(abc.ABC):
 
     @abc.abstractmethod
     def attributes(self, caller: Caller) -> Attributes:
-        """What stat(2) shows to `caller`."""
+        """What stat(2) shows to `caller`, as far as this member knows."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether only other members can tell what it shows now: then `ask_attributes` and the like."""
+        return False
+
+    async def ask_attributes(self, caller: Caller) -> Attributes:
+        """What stat(2) shows to `caller`, after asking the member that knows. Raises HostDown."""
+        return self.attributes(caller)
 
     def forgotten(self) -> None:  # noqa: B027  (most items have nothing to do then)
         """The kernel holds the item no more."""
@@ -79,19 +88,36 @@ class Directory(Item):
 
     __slots__ = ()
 
+    @property
+    def shared(self) -> bool:
+        """Whether other members may know more names than `find` and `names` do."""
+        return False
+
     @abc.abstractmethod
     def find(self, name: bytes) -> Item | None:
-        """The item of that name, None if there is none. Never waits."""
+        """The item of that name as far as this member knows, else None. Never waits."""
+
+    async def seek(self, name: bytes, caller: Caller) -> Item | None:
+        """The item of that name, None if there is none, after asking other members about it."""
+        return self.find(name)
+
+    async def exists(self, name: bytes) -> bool:
+        """Whether there is an item of that name anywhere. Raises HostDown where nobody can tell."""
+        return self.find(name) is not None
 
     @abc.abstractmethod
     def names(self) -> Iterable[tuple[bytes, Item]]:
-        """All names now, with their items."""
+        """All names now that this member knows, with their items."""
 
-    def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
+    async def ask_names(self) -> list[tuple[bytes, Item]]:
+        """All names now, after asking the other members. Raises HostDown rather than leave one out."""
+        return list(self.names())
+
+    async def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
         """Make a directory. Raises NotPermitted where there is nothing to make."""
         raise NotPermitted(f"no directory can be made in /{shown(self.path)}")
 
-    def rmdir(self, name: bytes, caller: Caller) -> None:
+    async def rmdir(self, name: bytes, caller: Caller) -> None:
         """Remove a directory. Raises NotPermitted where none can be."""
         raise NotPermitted(f"'{shown(name)}' is part of the tree and stays")
 
@@ -103,7 +129,9 @@ class Directory(Item):
         """Remove a file. Raises NotPermitted where none can be."""
         raise NotPermitted(f"'{shown(name)}' is part of the tree and stays")
 
-    def change(self, mode: int | None, uid: int | None, gid: int | None, caller: Caller) -> None:
+    async def change(
+        self, mode: int | None, uid: int | None, gid: int | None, caller: Caller
+    ) -> None:
         """chmod and chown. Raises NotPermitted where they are fixed."""
         raise NotPermitted(f"owner and mode of /{shown(self.path)} are fixed")
 
@@ -165,6 +193,10 @@ class File(Item):
     @abc.abstractmethod
     def show(self, caller: Caller) -> bytes:
         """The text that an open of `caller` reads."""
+
+    async def ask_show(self, caller: Caller) -> bytes:
+        """The same where it is `elsewhere`. Raises HostDown."""
+        return self.show(caller)
 
     def store(self, data: bytes, caller: Caller) -> Awaitable[None] | None:
         """What a write does; it is done when this returns or, where others must be asked, when what it

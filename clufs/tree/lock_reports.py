@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from clufs.dlm.guests import Guest
 from clufs.errors import NoSuchName
 from clufs.tree.items import Attributes, Caller, Directory, File, Item
 from clufs.tree.lock_tree import LockDirectory, LockFile
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
     from clufs.dlm.modes import Mode
     from clufs.dlm.rsb import ResourceBlock
+    from clufs.tree.lock_tree import LockTree
 
 
 def lock_line(lock: Lock, member: str, now: float) -> str:
@@ -32,9 +34,14 @@ def _state(granted: Mode | None, wanted: Mode | None) -> str:
     return " ".join((queue, *("-" if mode is None else mode.name for mode in (granted, wanted))))
 
 
-def _who(lock: Lock, member: str) -> str:
+def _member(lock: Lock, here: str) -> str:
+    """The member where the owner of the lock is."""
+    return lock.owner.member if isinstance(lock.owner, Guest) else here
+
+
+def _who(lock: Lock, here: str) -> str:
     owner = lock.owner
-    return f"{member} {owner.pid} {shown_word(owner.command.encode())}"
+    return f"{_member(lock, here)} {owner.pid} {shown_word(owner.command.encode())}"
 
 
 def why_waiting(lock: Lock, member: str) -> str:
@@ -44,14 +51,15 @@ def why_waiting(lock: Lock, member: str) -> str:
         return ""
     other = ways[0]
     owner = other.owner
-    who = f"{owner.pid} ({shown(owner.command.encode())}) on {member}"
+    where = _member(other, member)
+    who = f"{owner.pid} ({shown(owner.command.encode())}) on {where}"
     held = other.granted is not None
     mode = other.granted if other.granted is not None else other.wanted
     assert mode is not None
     text = f"waits for {mode.name} {'held by' if held else 'asked before by'} {who}"
     if len(ways) > 1:
         text += f" and {len(ways) - 1} more"
-    if held and owner.is_above(lock.owner):
+    if held and _member(lock, member) == where and owner.is_above(lock.owner):
         text += ", its own ancestor: the process that writes owns the lock"
     return text
 
@@ -76,6 +84,20 @@ def report(block: ResourceBlock, member: str, now: float) -> bytes:
     return "\n".join(lines).encode(errors="surrogateescape") + b"\n"
 
 
+class Testimony:
+    """What this member tells other members of the blocks that it masters (member.queries.Witness)."""
+
+    def __init__(self, tree: LockTree, member: str) -> None:
+        self._tree = tree
+        self._member = member
+        self.names = tree.names_in
+        self.wall_s = tree.wall_s
+
+    def report(self, block: ResourceBlock) -> bytes:
+        """The report of a block that is mastered here; ages are by this member's clock."""
+        return report(block, self._member, self._tree.now())
+
+
 class BlockReport(File):
     """/clu/status/locks/<ns>/<name>: readable to those who may use the namespace."""
 
@@ -87,20 +109,44 @@ class BlockReport(File):
         self.file = file
         self.show_block = directory.show_block
 
+    @property
+    def elsewhere(self) -> bool:
+        tree = self.file.directory.tree
+        return tree.elsewhere.shared and self.file.key not in tree.node.blocks
+
     def attributes(self, caller: Caller) -> Attributes:
-        file = self.file.attributes(caller)
+        """Of a report that another member makes the size is not known here."""
+        size = 0 if self.elsewhere else len(self.show(caller))
+        return self._attributes(self.file.attributes(caller), size)
+
+    async def ask_attributes(self, caller: Caller) -> Attributes:
+        text = await self.ask_show(caller)
+        return self._attributes(self.file.attributes(caller), len(text))
+
+    def _attributes(self, file: Attributes, size: int) -> Attributes:
         mode = stat.S_IFREG | (self.file.directory.namespace.mode & 0o444)
-        return file._replace(mode=mode, size=len(self.show(caller)))
+        return file._replace(mode=mode, size=size)
 
     def show(self, caller: Caller) -> bytes:
         """Raises NoSuchName when the block has gone since the look-up."""
         block = self.file.directory.tree.node.blocks.get(self.file.key)
         if block is None:
-            raise NoSuchName("nothing is held or awaited under that name any more")
+            raise _gone()
         return self.show_block(block)
+
+    async def ask_show(self, caller: Caller) -> bytes:
+        text = await self.file.directory.tree.elsewhere.report(self.file.key)
+        if text is None:
+            raise _gone()
+        return text
 
     def forgotten(self) -> None:
         self.directory.reports.pop(self.file, None)
+        self.file.forgotten()
+
+
+def _gone() -> NoSuchName:
+    return NoSuchName("nothing is held or awaited under that name any more")
 
 
 class MirroredDirectory(Directory):
@@ -119,6 +165,10 @@ class MirroredDirectory(Directory):
         real = self.mirrored.attributes(caller)
         return real._replace(mode=real.mode & ~0o1222)
 
+    @property
+    def shared(self) -> bool:
+        return self.mirrored.shared
+
     def _mirror(self, item: Item | None) -> Item | None:
         if isinstance(item, LockDirectory):
             kept = self.below.get(item)
@@ -126,18 +176,41 @@ class MirroredDirectory(Directory):
                 self.below = {real: own for real, own in self.below.items() if own.lookups}
                 kept = self.below[item] = MirroredDirectory(item, self.show_block)
             return kept
-        if isinstance(item, LockFile) and item.key in item.directory.tree.node.blocks:
+        if isinstance(item, LockFile):
             return self.reports.get(item) or BlockReport(self, item)
         return None
 
-    def find(self, name: bytes) -> Item | None:
-        found = self._mirror(self.mirrored.find(name))
+    def _kept(self, found: Item | None) -> Item | None:
         if isinstance(found, BlockReport):
             self.reports[found.file] = found
         return found
 
+    def find(self, name: bytes) -> Item | None:
+        item = self.mirrored.find(name)
+        if isinstance(item, LockFile) and not item.is_locked:
+            return None
+        return self._kept(self._mirror(item))
+
+    async def seek(self, name: bytes, caller: Caller) -> Item | None:
+        item = await self.mirrored.seek(name, caller)
+        if isinstance(item, LockFile) and not (item.is_locked or item.elsewhere):
+            return None
+        return self._kept(self._mirror(item))
+
     def names(self) -> Iterator[tuple[bytes, Item]]:
+        """A name that is only open has nothing to report."""
         for name, item in self.mirrored.names():
-            mirrored = self._mirror(item)
-            if mirrored is not None:
-                yield name, mirrored
+            if not isinstance(item, LockFile) or item.is_locked:
+                yield from self._mirrored(name, item)
+
+    async def ask_names(self) -> list[tuple[bytes, Item]]:
+        if isinstance(self.mirrored, LockDirectory):
+            found = await self.mirrored.ask_locked()
+        else:
+            found = await self.mirrored.ask_names()
+        return [entry for name, item in found for entry in self._mirrored(name, item)]
+
+    def _mirrored(self, name: bytes, item: Item) -> Iterator[tuple[bytes, Item]]:
+        mirrored = self._mirror(item)
+        if mirrored is not None:
+            yield name, mirrored

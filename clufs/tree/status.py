@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from clufs.errors import InvalidRequest, StaleValue
+from clufs.member.facts import holds
+from clufs.tree.elsewhere import Elsewhere, Nobody
 from clufs.tree.items import Caller, Report, StaticDirectory, one_line
 from clufs.tree.journals import timestamp
 from clufs.tree.lock_reports import MirroredDirectory, report
@@ -29,7 +32,15 @@ def sequencer(lock: Lock) -> str:
 class Facts:
     """Shows and stores of the table; each method is one file's."""
 
-    def __init__(self, member: Member, cluster: Cluster, node: Node, journals: Journals) -> None:
+    def __init__(
+        self,
+        member: Member,
+        cluster: Cluster,
+        node: Node,
+        journals: Journals,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        self.elsewhere: Elsewhere = elsewhere or Nobody()
         self.member = member
         self.cluster = cluster
         self.node = node
@@ -75,15 +86,26 @@ class Facts:
     def nothing(self, caller: Caller) -> bytes:
         return b""
 
-    def check_sequencer(self, data: bytes, caller: Caller) -> None:
+    def check_sequencer(self, data: bytes, caller: Caller) -> Awaitable[None] | None:
         """Raises StaleValue unless the lock that the sequencer was read from is still held."""
         words = one_line(data).strip().split(b" ")
         if len(words) != 3 or not words[2].isdigit():
             raise InvalidRequest("a sequencer has three words: NAMESPACE/NAME MODE NUMBER")
-        block = self.node.blocks.get(read_word(words[0]))
-        lock = block.holder_of(int(words[2])) if block is not None else None
-        if lock is None or lock.granted is None or lock.granted.name.encode() != words[1]:
-            raise StaleValue("the lock of this sequencer is no longer held")
+        name, mode, number = read_word(words[0]), shown_word(words[1]), int(words[2])
+        if self.elsewhere.shared:
+            return self._ask_sequencer(name, mode, number)
+        block = self.node.blocks.get(name)
+        if block is None or not holds(block, mode, number):
+            raise _not_held()
+        return None
+
+    async def _ask_sequencer(self, name: bytes, mode: str, number: int) -> None:
+        if not await self.elsewhere.holds(name, mode, number):
+            raise _not_held()
+
+
+def _not_held() -> StaleValue:
+    return StaleValue("the lock of this sequencer is no longer held")
 
 
 def _facts(**facts: object) -> bytes:

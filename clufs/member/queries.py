@@ -1,0 +1,352 @@
+"""Questions between members about resource blocks, and their answers.
+
+The master of a block knows all about it. Who it is, a member knows from its own copy, from an
+earlier answer, or from the directory member; a question creates nothing and changes nothing. Each
+question is bounded in time, all of them in number, and one to a member that leaves the view fails.
+
+A question or an answer is a MessagePack array that starts with its kind. A later version may add
+fields at the end: an earlier one does not look at them. Answers come in parts where they are long.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+import msgspec
+import trio
+
+from clufs.dlm.modes import Mode
+from clufs.dlm.node import Node
+from clufs.dlm.rsb import UNIT, ResourceBlock
+from clufs.errors import GarbageReceived, HostDown
+from clufs.limits import ANSWER_PART_BYTES, MASTERS_REMEMBERED, QUERIES_MAX
+from clufs.member.facts import BlockFacts, facts_of, holds
+from clufs.timeouts import QUERY_AGAIN_S, QUERY_LATE_S, QUERY_S
+
+
+class What(IntEnum):
+    """What is asked. MASTER of the directory member, NAMES of everybody, the rest of the master."""
+
+    MASTER = 0
+    FACTS = 1
+    REPORT = 2
+    NAMES = 3
+    HOLDS = 4
+
+
+class Outcome(IntEnum):
+    """How a question ended."""
+
+    FOUND = 0
+    NOTHING = 1  # no such block, no master, not held
+    NOT_MASTER = 2  # ask the directory member
+    NOT_NOW = 3  # recovering, or without quorum
+
+
+class Question(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
+    """name: a resource block's or, for NAMES, a directory's. mode, number: of a sequencer."""
+
+    serial: int
+    what: int
+    name: bytes
+    mode: str = ""
+    number: int = 0
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """The answer to the question `serial`; more: another part follows."""
+
+    serial: int
+    outcome: int
+    more: bool = False
+    master: str = ""
+    facts: BlockFacts | None = None
+    text: bytes = b""
+    names: list[bytes] = []
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder: msgspec.msgpack.Decoder[Question | Answer] = msgspec.msgpack.Decoder(Question | Answer)
+
+
+class Witness(Protocol):
+    """What this member tells others beside the facts of a block."""
+
+    def report(self, block: ResourceBlock) -> bytes:
+        """The report of a block that is mastered here."""
+
+    def names(self, directory: bytes) -> Iterable[bytes]:
+        """The names that locks here, copies among them, give this directory."""
+
+    def wall_s(self, monotonic_s: float) -> float:
+        """A time of the lock manager as wall clock."""
+
+
+class _Open:
+    """A question that awaits its answer."""
+
+    __slots__ = ("answer", "ended", "member", "names", "text")
+
+    def __init__(self, member: str) -> None:
+        self.member = member
+        self.ended = trio.Event()
+        self.answer: Answer | None = None
+        self.text: list[bytes] = []
+        self.names: list[bytes] = []
+
+
+class Queries:
+    """This member's questions to the others, and its answers to theirs.
+
+    send: hands bytes to the stream to a member, in order. members: those of the present view,
+    this one included. witness: to be set before the first question comes.
+    """
+
+    witness: Witness
+
+    def __init__(
+        self,
+        node: Node,
+        send: Callable[[str, bytes], None],
+        members: Callable[[], Sequence[str]],
+    ) -> None:
+        self.node = node
+        self._send = send
+        self._members = members
+        self._serial = 0
+        self._open: dict[int, _Open] = {}
+        self._late: dict[str, None] = {}
+        self._masters: OrderedDict[bytes, str] = OrderedDict()
+        self.asked = 0
+
+    # ------------------------------------------------------------ what is known
+
+    @property
+    def shared(self) -> bool:
+        """Whether there are other members at all."""
+        return self.node.shared
+
+    @property
+    def quorum(self) -> int:
+        """1 while this member has quorum, else 0."""
+        return 0 if self.node.suspended else 1
+
+    def knows(self, name: bytes) -> bool:
+        """Whether value and existence of this block are known here: it is mastered here, or a lock
+        here keeps everybody else from writing it."""
+        node = self.node
+        if name in node.blocks:
+            return True
+        copy = node.copies.get(name)
+        if copy is not None:
+            return copy.counts >= UNIT[Mode.CW]
+        return not node.shared or node.master_hint(name) == node.member
+
+    # ---------------------------------------------------------------- questions
+
+    async def facts(self, name: bytes) -> BlockFacts | None:
+        """The block as its master sees it; without quorum or while the master is being replaced, as
+        this member has heard of it last, with quorum 0. None if no lock on it exists.
+
+        Raises HostDown.
+        """
+        try:
+            answer = await self._of_master(name, What.FACTS)
+        except HostDown:
+            block = self.node.find(name)
+            if block is None:
+                raise
+            master = self.node.master_hint(name) or ""
+            return facts_of(block, master, 0, self.witness.wall_s)
+        return answer.facts
+
+    async def report(self, name: bytes) -> bytes | None:
+        """The report of the block, by its master; None if no lock on it exists. Raises HostDown."""
+        answer = await self._of_master(name, What.REPORT)
+        return answer.text if answer.outcome == Outcome.FOUND else None
+
+    async def holds(self, name: bytes, mode: str, number: int) -> bool:
+        """Whether the lock with this sequencer is still held in this mode, as the master says, which
+        must have quorum. Raises HostDown."""
+        if self.node.suspended:
+            raise HostDown("this member has no quorum")
+        answer = await self._of_master(name, What.HOLDS, mode, number)
+        return answer.outcome == Outcome.FOUND
+
+    async def names(self, directory: bytes) -> set[bytes]:
+        """The names that locks of the other members give this directory. Raises HostDown unless all
+        of them answer."""
+        self._must_have_quorum()
+        found: set[bytes] = set()
+        failed: list[HostDown] = []
+
+        async def ask(member: str) -> None:
+            try:
+                answer = await self._ask(member, What.NAMES, directory)
+                if answer.outcome != Outcome.FOUND:
+                    raise HostDown(f"{member} has no quorum")
+                found.update(answer.names)
+            except HostDown as error:
+                failed.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for member in self._members():
+                if member != self.node.member:
+                    nursery.start_soon(ask, member)
+        if failed:
+            raise failed[0]
+        return found
+
+    def _must_have_quorum(self) -> None:
+        if self.node.suspended:
+            raise HostDown("this member has no quorum, and nothing of this is known here")
+
+    async def _of_master(self, name: bytes, what: What, mode: str = "", number: int = 0) -> Answer:
+        """The answer of the block's master, wherever it is."""
+        self._must_have_quorum()
+        with trio.move_on_after(QUERY_S):
+            while True:
+                answer = await self._try_master(name, what, mode, number)
+                if answer.outcome not in (Outcome.NOT_MASTER, Outcome.NOT_NOW):
+                    return answer
+                self._masters.pop(name, None)
+                await trio.sleep(QUERY_AGAIN_S)
+                self._must_have_quorum()
+        raise HostDown("the master of the lock is being replaced, or does not answer in time")
+
+    async def _try_master(self, name: bytes, what: What, mode: str, number: int) -> Answer:
+        """One attempt. A remembered master that is none any more is asked about at the directory;
+        a master that the directory names and that knows nothing has just let the name go."""
+        remembered = self.node.master_hint(name) or self._masters.get(name)
+        if remembered is not None:
+            answer = await self._ask(remembered, what, name, mode, number)
+            if answer.outcome != Outcome.NOT_MASTER:
+                return answer
+            self._masters.pop(name, None)
+        found = await self._ask(self.node.directory_member(name), What.MASTER, name)
+        if found.outcome != Outcome.FOUND:
+            return found
+        self._masters[name] = found.master
+        if len(self._masters) > MASTERS_REMEMBERED:
+            self._masters.popitem(last=False)
+        if found.master == remembered:
+            return Answer(0, Outcome.NOTHING)
+        answer = await self._ask(found.master, what, name, mode, number)
+        if answer.outcome == Outcome.NOT_MASTER:
+            return Answer(0, Outcome.NOTHING)
+        return answer
+
+    async def _ask(
+        self, member: str, what: What, name: bytes, mode: str = "", number: int = 0
+    ) -> Answer:
+        """Ask one member, perhaps oneself. Raises HostDown."""
+        self._serial += 1
+        question = Question(self._serial, what, name, mode, number)
+        if member == self.node.member:
+            return self._answer(question)
+        if member not in self._members():
+            return Answer(0, Outcome.NOT_NOW)
+        if len(self._open) >= QUERIES_MAX:
+            raise HostDown("too many questions to other members are open")
+        waiting = self._open[question.serial] = _Open(member)
+        self.asked += 1
+        self._send(member, _encode(question))
+        try:
+            with trio.move_on_after(QUERY_LATE_S if member in self._late else QUERY_S):
+                await waiting.ended.wait()
+        finally:
+            del self._open[question.serial]
+        if not waiting.ended.is_set():
+            self._late[member] = None
+            raise HostDown(f"{member} does not answer")
+        if waiting.answer is None:
+            raise HostDown(f"{member} has left")
+        return msgspec.structs.replace(
+            waiting.answer, text=b"".join(waiting.text), names=waiting.names
+        )
+
+    # ------------------------------------------------------------------ answers
+
+    def received(self, member: str, data: bytes) -> None:
+        """A question or an answer came from `member`. Raises GarbageReceived."""
+        try:
+            message = _decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise GarbageReceived(f"neither question nor answer: {error}") from error
+        if isinstance(message, Question):
+            for part in _parts(self._answer(message)):
+                self._send(member, _encode(part))
+            return
+        self._late.pop(member, None)
+        waiting = self._open.get(message.serial)
+        if waiting is None or waiting.member != member:
+            return
+        waiting.text.append(message.text)
+        waiting.names += message.names
+        if not message.more:
+            waiting.answer = message
+            waiting.ended.set()
+
+    def view_changed(self) -> None:
+        """Another view is installed: who is not in it does not answer any more."""
+        members = self._members()
+        self._masters.clear()
+        for waiting in self._open.values():
+            if waiting.member not in members:
+                waiting.ended.set()
+        for member in [member for member in self._late if member not in members]:
+            del self._late[member]
+
+    def _answer(self, question: Question) -> Answer:
+        node, name = self.node, question.name
+        serial, what = question.serial, question.what
+        if node.suspended:
+            return Answer(serial, Outcome.NOT_NOW)
+        if what == What.NAMES:
+            names = sorted(self.witness.names(name))
+            return Answer(serial, Outcome.FOUND, names=names)
+        if what == What.MASTER:
+            return self._answer_master(question)
+        block = node.blocks.get(name)
+        if block is None:
+            here = node.master_hint(name) == node.member
+            return Answer(serial, Outcome.NOTHING if here else Outcome.NOT_MASTER)
+        if what == What.FACTS:
+            facts = facts_of(block, node.member, self.quorum, self.witness.wall_s)
+            return Answer(serial, Outcome.FOUND, facts=facts)
+        if what == What.REPORT:
+            return Answer(serial, Outcome.FOUND, text=self.witness.report(block))
+        if what == What.HOLDS:
+            held = holds(block, question.mode, question.number)
+            return Answer(serial, Outcome.FOUND if held else Outcome.NOTHING)
+        return Answer(serial, Outcome.NOT_NOW)
+
+    def _answer_master(self, question: Question) -> Answer:
+        node, name = self.node, question.name
+        master = node.master_hint(name)
+        if master != node.member:
+            master = node.directory.look(name)
+        if master is not None:
+            return Answer(question.serial, Outcome.FOUND, master=master)
+        known = node.directory_member(name) == node.member and not node.waits_for()
+        return Answer(question.serial, Outcome.NOTHING if known else Outcome.NOT_NOW)
+
+
+def _parts(answer: Answer) -> Iterable[Answer]:
+    """The answer in messages that are not too long."""
+    text, names = answer.text, answer.names
+    while True:
+        rest, size = 0, 0
+        while rest < len(names) and size < ANSWER_PART_BYTES:
+            size += len(names[rest]) + 5
+            rest += 1
+        part, text = text[:ANSWER_PART_BYTES], text[ANSWER_PART_BYTES:]
+        some, names = names[:rest], names[rest:]
+        more = bool(text or names)
+        yield msgspec.structs.replace(answer, more=more, text=part, names=some)
+        if not more:
+            return
