@@ -83,3 +83,24 @@ AGENT_LINES_KEPT = 5
 
 AGENT_OUTPUT_BYTES = 4096
 """What is remembered of a fencing agent's output while it runs: it may say more than we want to keep."""
+COMMAND_MAX_BYTES = 2**16
+"""One command of the registry: names and small files; a batch of them stays below one multicast."""
+
+REGISTRY_PART_BYTES = 2**18
+"""Entries and snapshots go to a member that lacks them in parts of this: well below MULTICAST_MAX_BYTES,
+so that other multicasts come between."""
+
+ANSWERS_KEPT = 64
+"""Commands that one life of a member may have under way; so many ids of each life are remembered."""
+
+LIVES_ANSWERED = 4
+"""Lives of each member whose ids are remembered; one of an earlier life is never applied."""
+
+LIVES_OUT_KEPT = 8
+"""Finished lives of each member that the registry still shows."""
+
+LOG_MAX_ENTRIES = 2000
+"""Entries in the registry's log before it is made shorter by a snapshot."""
+
+LOG_KEPT_ENTRIES = 1000
+"""Entries that stay then: a member that was away for fewer gets these instead of a snapshot."""

@@ -1,0 +1,120 @@
+"""What changes the registry: commands, their ids, and the entries of its log.
+
+A new command is a struct here, a name in `Command` and a case in `State.apply`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from clufs.errors import ClufsError, InvalidRequest, NameExists, NoSuchName, StateError
+
+VERSION = 1
+"""The version of commands on disk and between members. Fields are only ever added, at the end."""
+
+
+class CommandId(NamedTuple):
+    """A command, everywhere: the member that proposed it, in which life, and a count that grows."""
+
+    member: int
+    incarnation: int
+    counter: int
+
+
+class PutNamespace(
+    msgspec.Struct, frozen=True, array_like=True, tag="put namespace", gc=False
+):  # fmt: skip
+    """Keep a namespace. new: it must not be there yet; otherwise it must be, and is changed."""
+
+    name: bytes
+    uid: int
+    gid: int
+    mode: int
+    new: bool
+
+
+class DropNamespace(
+    msgspec.Struct, frozen=True, array_like=True, tag="drop namespace", gc=False
+):  # fmt: skip
+    """Keep a namespace no longer."""
+
+    name: bytes
+
+
+class MemberIn(msgspec.Struct, frozen=True, array_like=True, tag="member in", gc=False):
+    """From now on this incarnation may hold locks.
+
+    boot_id, machine: the boot that it runs in and the system UUID; empty where unknown.
+    cleared: every recorded lock owner of the member's earlier lives in this boot was seen gone.
+    """
+
+    member: str
+    incarnation: int
+    boot_id: str
+    machine: str
+    cleared: bool
+
+
+class MemberOut(msgspec.Struct, frozen=True, array_like=True, tag="member out", gc=False):
+    """This incarnation surely holds nothing any more. why: its goodbye, its fence, a person's word."""
+
+    member: str
+    incarnation: int
+    why: str
+
+
+Command: TypeAlias = PutNamespace | DropNamespace | MemberIn | MemberOut
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """A command at its place in the log. view: that in which it came into the log.
+
+    Two logs that have entries of one index and one view have the same entries up to there.
+    """
+
+    index: int
+    view: int
+    id: CommandId
+    command: Command
+
+
+class _Envelope(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    id: CommandId
+    command: msgspec.Raw
+
+
+_envelope = msgspec.msgpack.Decoder(_Envelope)
+_command: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+
+
+def encode(id: CommandId, command: Command) -> bytes:
+    """What `decode` understands, also that of a later version of clufs."""
+    raw = msgspec.Raw(msgspec.msgpack.encode(command))
+    return msgspec.msgpack.encode(_Envelope(VERSION, id, raw))
+
+
+def decode(data: bytes) -> tuple[CommandId, Command]:
+    """Return what was encoded. Raises StateError for anything else and for later versions."""
+    try:
+        envelope = _envelope.decode(data)
+        if envelope.version > VERSION:
+            raise StateError(
+                f"a command of version {envelope.version}, where this clufs knows up to {VERSION}"
+            )
+        return envelope.id, _command.decode(envelope.command)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateError(f"not a command: {error}") from error
+
+
+def error_of(command: Command, refusal: str) -> ClufsError:
+    """Return the error whose errno says what the refusal of this command means to its caller."""
+    match command:
+        case PutNamespace(new=True):
+            return NameExists(refusal)
+        case PutNamespace() | DropNamespace():
+            return NoSuchName(refusal)
+        case MemberIn() | MemberOut():
+            return InvalidRequest(refusal)

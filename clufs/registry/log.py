@@ -1,0 +1,104 @@
+"""The registry's log in memory, and what of it is on disk. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from clufs.registry.commands import Entry
+
+
+class Log:
+    """Entries above the index `base`, without a gap."""
+
+    __slots__ = ("base", "entries")
+
+    def __init__(self, base: int = 0, entries: Sequence[Entry] = ()) -> None:
+        self.base = base
+        self.entries = list(entries)
+
+    @property
+    def last(self) -> int:
+        """The index of the last entry, or the base."""
+        return self.base + len(self.entries)
+
+    def at(self, index: int) -> Entry:
+        """The entry of an index above the base and up to the last."""
+        return self.entries[index - self.base - 1]
+
+    def after(self, index: int) -> list[Entry]:
+        """The entries above an index, which is the base or above."""
+        return self.entries[index - self.base :]
+
+    def cut(self, keep: int) -> None:
+        """Drop the entries above an index."""
+        del self.entries[max(keep - self.base, 0) :]
+
+    def begin_at(self, base: int) -> None:
+        """Drop the entries up to an index between the base and the last."""
+        del self.entries[: base - self.base]
+        self.base = base
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Append each that follows the last; whatever is here already or leaves a gap is not taken."""
+        for entry in entries:
+            if entry.index == self.last + 1:
+                self.entries.append(entry)
+
+
+class Snapshot(NamedTuple):
+    """The state after the entry of an index, as `State.snapshot` gives it."""
+
+    at: int
+    data: bytes
+
+
+NOTHING = Snapshot(0, b"")
+"""The state of no commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Change what is on disk, all of it or nothing, then call stored() or failed() with the ticket.
+
+    The snapshot, if any, takes the place of the one before; entries up to `base` and above `keep`
+    go; `entries` come. The log on disk is then that of the view `adopted`.
+    committed: up to here, at most the last entry, the log will never change again.
+    """
+
+    ticket: int
+    adopted: int
+    base: int
+    keep: int
+    entries: tuple[Entry, ...]
+    committed: int
+    snapshot: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What one member has on disk: the log of the view `adopted`, and a snapshot at its base or above."""
+
+    adopted: int = 0
+    base: int = 0
+    entries: tuple[Entry, ...] = field(default=(), repr=False)
+    committed: int = 0
+    snapshot: Snapshot = NOTHING
+
+    @property
+    def last(self) -> int:
+        """The index of the last entry, or the base."""
+        return self.base + len(self.entries)
+
+    def after(self, write: Write) -> Stored:
+        """What is on disk when a write is done: says exactly what the store does."""
+        begin, end = (max(at - self.base, 0) for at in (write.base, write.keep))
+        return replace(
+            self,
+            adopted=write.adopted,
+            base=write.base,
+            entries=self.entries[begin:end] + write.entries,
+            committed=write.committed,
+            snapshot=write.snapshot or self.snapshot,
+        )
