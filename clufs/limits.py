@@ -75,6 +75,10 @@ ANSWER_PART_BYTES = 2**19
 MASTERS_REMEMBERED = 1000
 """Masters that answers have named and the lock manager does not know: who reads a file looks it up first."""
 
+HELD_SAID_MAX_BYTES = 2**24
+"""Multicasts of a view that corosync has not yet called quorate here, kept until it does: at 17,000
+messages a second (CPG's pace) more than a second of it. Above it this member is expelled."""
+
 MULTICAST_MAX_BYTES = 1_000_000
 """One multicast: corosync's CPG takes 1,047,552 bytes."""
 

@@ -38,7 +38,10 @@ MOUNT_LOOK_S = 5.0
 #     t = 0.5      KEEPALIVE_S: its next word was due at the latest
 #     t = 1.5      LINK_SILENT_S: the connection is given up and dialled again: a dead path is not a dead peer
 #     t = 1.5-2.5  DIAL_MAX_S: at least one new attempt was made
-#     t = 5.0-5.5  PEER_DEAD_S, seen at the next tick: `Mesh.silent_since` tells; a verdict may follow
+#     t = 5.0-5.5  PEER_DEAD_S, seen at the next tick: `Mesh.silent_since` tells; it is said to all
+#     t = 5.0-6.0  the others have found so, too, or know better, and say that
+#     t = 6.0-7.0  VERDICT_AFTER_S, at the next tick: a majority is on record, and the verdict is given
+#     t = 6.0-7.0  a view without the member is formed, as fast as the disks of a majority are
 
 KEEPALIVE_S = 0.5
 """Every connection between members carries something at least this often, if only an acknowledgement."""
@@ -54,6 +57,14 @@ FENCE_AGENT_S = 30.0
 
 QUORUM_KILL_S = 5.0
 """`quorum_kill_ms`: the holders of a member without quorum are killed within it, with on_lost_quorum = "kill"."""
+
+VERDICT_AFTER_S = 2 * KEEPALIVE_S
+"""From the first word on a silent member to everybody's word for the record: who is cut off from several
+at one moment finds them silent within one tick, and so does everybody else."""
+
+HELLO_LATE_S = PEER_DEAD_S
+"""A process of corosync's group that has not said hello for so long into a round is left out of the
+view: a hello needs no disk and no stream, so only a process that stands still owes it."""
 
 GREETING_S = 1.0
 """From a connection's first packet to the end of both hellos; then it is refused as torn."""

@@ -10,15 +10,39 @@ configured votes, and corosync says quorate about this very ring, the view is in
 - All members of a view agree on it: hellos and vouchers come in one order, and one of another
   round is dropped.
 - A message sent in a view is delivered in that view or never.
+- A life that an installed view dropped is in no later view with anybody who installed that one.
+  Each hello names the view that its sender installed last, and lives that it has seen dropped; from
+  all hellos all members see who missed a view. That one is expelled, the view is formed without it.
+
+A stopped process stays in corosync's group, but is silent. It is left out, always by messages that
+all see in one order, so that all agree, itself too once it wakes up:
+
+- In a round: who has waited too long says whose hello is missing. As soon as a majority of all votes
+  says so of a process, and its hello has not come before that, the round completes without it.
+- In a view: after a verdict (`verdict`) each member calls `expel`. The first message that follows
+  from it begins the round again in the same configuration, without that process.
+- Who was left out is named in hellos until the process has left the group, so that a joiner does
+  not wait for it either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
 
-import msgspec
-
+from clufs.cluster.formation_messages import (
+    VERSION,
+    Again,
+    Hello,
+    Lives,
+    Message,
+    Missed,
+    Round,
+    Said,
+    Vouched,
+    pack,
+    unpack,
+)
 from clufs.cluster.interface import (
     Delivered,
     EngineLost,
@@ -26,51 +50,10 @@ from clufs.cluster.interface import (
     Peer,
     QuorumChanged,
     Report,
-    RingId,
     View,
 )
-
-VERSION = 1
-"""The version of these messages. Members of different versions form no view with each other."""
-
-Round: TypeAlias = tuple[RingId, tuple[tuple[int, int], ...]]
-
-
-class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
-    """Who a member is in this round. highest: the highest view number that it has on disk."""
-
-    version: int
-    round: Round
-    name: str
-    incarnation: int
-    highest: int
-    address: str
-    port: int
-
-
-class Vouched(msgspec.Struct, frozen=True, array_like=True, tag="vouched"):
-    """The sender has the number on disk."""
-
-    round: Round
-    number: int
-
-
-class Said(msgspec.Struct, frozen=True, array_like=True, tag="said"):
-    """What the rooms above send in a view."""
-
-    number: int
-    body: bytes
-
-
-class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
-    """The sender has let everything go and will not come back under this incarnation."""
-
-    incarnation: int
-
-
-_Message: TypeAlias = Hello | Vouched | Said | Goodbye
-_decoder = msgspec.msgpack.Decoder(_Message)
-
+from clufs.limits import HELD_SAID_MAX_BYTES, MESSAGE_COST_BYTES
+from clufs.timeouts import HELLO_LATE_S
 
 # ------------------------------------------------- what is to be done
 
@@ -108,13 +91,6 @@ class Install:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A member of the view before that is gone, with no goodbye: (peer id, incarnation)."""
-
-    member: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Say:
     """Something said in the installed view."""
 
@@ -124,12 +100,15 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Expelled:
-    """The engine is gone. This formation is finished."""
+    """This incarnation is in no view any more: the engine is gone, or the others go on without it.
+
+    This formation is finished; the member leaves the group, and joins it as a new incarnation.
+    """
 
     why: str
 
 
-Effect = Multicast | Store | Suspend | Install | Lost | Say | Expelled
+Effect = Multicast | Store | Suspend | Install | Say | Expelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +123,34 @@ class Self:
 class Formation:
     """One member's part. Every method returns effects, to be carried out in their order."""
 
-    def __init__(self, me: Self, peers: tuple[Peer, ...], highest: int) -> None:
+    def __init__(
+        self, me: Self, peers: tuple[Peer, ...], highest: int, hello_late_s: float = HELLO_LATE_S
+    ) -> None:
         """highest: the highest view number on this member's disk, 0 if none."""
         self.me = me
+        self._hello_late_s = hello_late_s
         self.peers = {peer.id: peer for peer in peers}
         self.highest = highest
         self.view: View | None = None
         self.dropped = 0
-        self._last: View | None = None
+        self._last: tuple[int, Lives] = (0, ())
+        self._gone: dict[int, int] = {}  # lives seen in views and not in the last
+        self._left_out: set[tuple[int, int]] = set()
         self._round: Round | None = None
         self._quorum: QuorumChanged | None = None
         self._finished = False
-        self._goodbyes: set[tuple[int, int]] = set()
         self._begin()
 
     def _begin(self) -> None:
         self._hellos: dict[int, Hello] = {}
+        self._missed: dict[int, set[int]] = {}  # who misses the hello of a member
+        self._waits_since: float | None = None
+        self._has_complained = False
         self._number = 0
+        self._members: Lives = ()  # of the view to come, once the number is known
         self._vouched: set[int] = set()
         self._held: list[Say] = []
+        self._held_bytes = 0
 
     # ------------------------------------------------- events
 
@@ -179,8 +167,7 @@ class Formation:
             case Delivered():
                 return self._delivered(report)
             case EngineLost():
-                self._finished = True
-                return [*self._suspend(report.why), Expelled(report.why)]
+                return self._expelled(report.why)
 
     def stored(self, number: int) -> list[Effect]:
         """The number of a Store is on disk."""
@@ -189,15 +176,36 @@ class Formation:
             return []
         return [_multicast(Vouched(self._round, number))]
 
+    def tick(self, now: float) -> list[Effect]:
+        """It is `now`, on any clock that only grows; called about every KEEPALIVE_S."""
+        if self._finished or self._round is None or self._number:
+            return []
+        if self._waits_since is None:
+            self._waits_since = now
+        missing = self._missing()
+        if not missing or self._has_complained or now - self._waits_since < self._hello_late_s:
+            return []
+        self._has_complained = True
+        return [_multicast(Missed(self._round, tuple(missing)))]
+
     def say(self, body: bytes) -> list[Effect]:
         """Send to all members of the installed view. Raises ValueError while there is none."""
         if self.view is None:
             raise ValueError("no view is installed")
         return [_multicast(Said(self.view.number, body))]
 
-    def goodbye(self) -> list[Effect]:
-        """Tell the others, in order, that this incarnation is finished and holds nothing."""
-        return [_multicast(Goodbye(self.me.incarnation))]
+    def expel(self, member: int) -> list[Effect]:
+        """A verdict was given against a member, in the view's order: go on without it.
+
+        If it is this one, it is expelled.
+        """
+        if self._finished or self._round is None:
+            return []
+        if member == self.me.peer.id:
+            return self._expelled("the others hear nothing of this member")
+        again = _multicast(Again(self._round, member))
+        self._leave_out([member])
+        return [again]
 
     def waits_for(self) -> str:
         """What the next view waits for, as a sentence; empty if one is installed."""
@@ -208,14 +216,21 @@ class Formation:
         members = self._ids()
         if len(set(members)) != len(members):
             return "the second clufsd on one machine to end"
-        if missing := [self._name(one) for one in members if one not in self._hellos]:
+        if missing := [self._name(one) for one in self._missing()]:
             return f"the hello of {' '.join(missing)}"
         if others := [one.name for one in self._hellos.values() if one.version != VERSION]:
             return f"{' '.join(others)} to run a version that speaks formation {VERSION}"
-        if not self._is_majority():
-            names = [self._name(one) for one in self.peers if one not in self._vouched]
-            return f"a majority of the votes; not heard of: {' '.join(names)}"
+        if not self._is_majority(self._vouched):
+            return f"a majority of the votes{self._unheard()}"
         return "corosync's quorum"
+
+    def _unheard(self) -> str:
+        """Who is not in the view to come, and why."""
+        ids = self._ids()
+        absent = [self._name(one) for one in self.peers if one not in ids]
+        names = [self._name(one) for one in ids if one not in dict(self._members)]
+        said = f"; not heard of: {' '.join(absent)}" if absent else ""
+        return said + (f"; expelled, to join anew: {' '.join(names)}" if names else "")
 
     # ------------------------------------------------- the round
 
@@ -225,23 +240,34 @@ class Formation:
     def _name(self, one: int) -> str:
         return self.peers[one].name if one in self.peers else f"node {one}"
 
+    def _missing(self) -> list[int]:
+        """The members whose hello is awaited."""
+        left_out = dict(self._left_out)
+        return [one for one in self._ids() if one not in self._hellos and one not in left_out]
+
     def _group_changed(self, report: GroupChanged) -> list[Effect]:
-        changed: Round = (report.ring, report.members)
-        if changed == self._round:
+        if self._round is not None and self._round[:2] == (report.ring, report.members):
             return []
-        self._round = changed
+        self._left_out &= set(report.members)
+        return self._begin_round((report.ring, report.members, 0), "the group has changed")
+
+    def _begin_round(self, begun: Round, why: str) -> list[Effect]:
+        self._round = begun
         self._begin()
         me = self.me
         hello = Hello(
             VERSION,
-            changed,
+            begun,
             me.peer.name,
             me.incarnation,
             self.highest,
             me.peer.address,
             me.port,
+            self._last,
+            tuple(sorted(self._gone.items())),
+            tuple(sorted(self._left_out)),
         )
-        return [*self._suspend("the group has changed"), _multicast(hello)]
+        return [*self._suspend(why), _multicast(hello)]
 
     def _suspend(self, why: str) -> list[Effect]:
         if self.view is None:
@@ -249,89 +275,156 @@ class Formation:
         self.view = None
         return [Suspend(why)]
 
+    def _expelled(self, why: str) -> list[Effect]:
+        self._finished = True
+        return [*self._suspend(why), Expelled(why)]
+
+    def _leave_out(self, members: Iterable[int]) -> None:
+        assert self._round is not None
+        self._left_out |= {process for process in self._round[1] if process[0] in members}
+
     def _delivered(self, report: Delivered) -> list[Effect]:
-        try:
-            message: _Message = _decoder.decode(report.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        message = unpack(report.data)
+        if message is None:
+            self.dropped += 1
+            return []
+        if isinstance(message, Said):
+            return self._said(Say(report.sender, message.body), message.number)
+        if message.round != self._round or report.sender not in self._ids():
             self.dropped += 1
             return []
         match message:
             case Hello():
                 return self._hello(report.sender, message)
+            case Missed():
+                return self._miss(report.sender, message)
+            case Again():
+                return self._again(message)
             case Vouched():
                 return self._vouch(report.sender, message)
-            case Said():
-                return self._said(Say(report.sender, message.body), message.number)
-            case Goodbye():
-                self._goodbyes.add((report.sender, message.incarnation))
-                return []
 
     def _hello(self, sender: int, hello: Hello) -> list[Effect]:
-        if hello.round != self._round or sender in self._hellos or sender not in self._ids():
+        # After the round is complete a hello is of one that was left out.
+        if sender in self._hellos or self._number:
             self.dropped += 1
             return []
         self._hellos[sender] = hello
-        if not self._all_said_hello():
+        self._left_out |= set(hello.left_out) & set(hello.round[1])
+        return self._complete()
+
+    def _miss(self, sender: int, message: Missed) -> list[Effect]:
+        if sender not in self._hellos or self._number:
+            self.dropped += 1
             return []
-        self._number = max(one.highest for one in self._hellos.values()) + 1
+        for one in message.members:
+            if one in self._hellos:
+                continue
+            self._missed.setdefault(one, set()).add(sender)
+            if self._is_majority(self._missed[one]):
+                self._leave_out([one])
+        return self._complete()
+
+    def _again(self, message: Again) -> list[Effect]:
+        assert self._round is not None
+        self._leave_out([message.member])
+        if message.member == self.me.peer.id:
+            return self._expelled("the others hear nothing of this member")
+        ring, group, begun = self._round
+        why = f"{self._name(message.member)} is expelled: nothing is heard of it"
+        return self._begin_round((ring, group, begun + 1), why)
+
+    def _complete(self) -> list[Effect]:
+        """Go on to the number of the view if every hello that is awaited is there."""
+        ids = self._ids()
+        if self.me.peer.id in dict(self._left_out):
+            return self._expelled("the others went on without this member: it said nothing")
+        if self._missing() or len(set(ids)) != len(ids) or not self._all_known():
+            return []
+        hellos = self._hellos
+        newest, dropped = self._dropped()
+        if self.me.peer.id in dropped:
+            return self._expelled(f"this member missed view {newest}")
+        out = dropped | dict(self._left_out).keys()
+        self._members = tuple(
+            sorted((one, hello.incarnation) for one, hello in hellos.items() if one not in out)
+        )
+        self._number = max(one.highest for one in hellos.values()) + 1
         return [Store(self._number)]
 
-    def _all_said_hello(self) -> bool:
-        ids = self._ids()
-        known = all(
-            one in self._hellos
-            and self._hellos[one].version == VERSION
-            and self._hellos[one].name == self._name(one)
-            for one in ids
+    def _all_known(self) -> bool:
+        return all(
+            hello.version == VERSION and hello.name == self._name(one)
+            for one, hello in self._hellos.items()
         )
-        return known and len(set(ids)) == len(ids)
+
+    def _dropped(self) -> tuple[int, set[int]]:
+        """The number of the newest view that anybody has installed, and who missed it."""
+        hellos = self._hellos
+        number, members = max(hello.last for hello in hellos.values())
+        gone = {life for hello in hellos.values() for life in (*hello.last[1], *hello.dropped)}
+        lives = {(one, hello.incarnation) for one, hello in hellos.items()}
+        return number, {one for one, _ in lives & gone - set(members)}
 
     def _vouch(self, sender: int, message: Vouched) -> list[Effect]:
         # Before the last hello nobody can know the number, so there is nothing to vouch for.
-        if message.round != self._round or not self._number or message.number != self._number:
+        if not self._number or message.number != self._number or sender not in dict(self._members):
             self.dropped += 1
             return []
         self._vouched.add(sender)
         return self._try()
 
-    def _is_majority(self) -> bool:
-        """Whether those who vouched have more than half of all configured votes.
+    def _is_majority(self, members: Iterable[int]) -> bool:
+        """Whether these have more than half of all configured votes.
 
         Counted here, whatever corosync's expected votes have been lowered to.
         """
         total = sum(peer.votes for peer in self.peers.values())
-        return 2 * sum(self.peers[one].votes for one in self._vouched if one in self.peers) > total
+        return 2 * sum(self.peers[one].votes for one in members if one in self.peers) > total
 
     def _quorate(self) -> bool:
         quorum = self._quorum
         here = quorum is not None and self._round is not None and quorum.ring == self._round[0]
         return here and quorum is not None and quorum.quorate
 
+    # ------------------------------------------------- the view
+
     def _try(self) -> list[Effect]:
         if not self._quorate():
             return self._suspend("quorum is gone")
-        if self.view is not None or not self._is_majority():
+        if self.view is not None or not self._is_majority(self._vouched):
             return []
-        members = tuple(sorted((one, h.incarnation) for one, h in self._hellos.items()))
-        view = View(self._number, members, quorate=True)
-        before = self._last.members if self._last else ()
-        lost = [Lost(one) for one in before if one not in members and one not in self._goodbyes]
-        self.view = self._last = view
-        self._goodbyes -= set(before)
-        streams = {one: (h.address, h.port) for one, h in self._hellos.items()}
-        held, self._held = self._held, []
-        return [*lost, Install(view, streams), *held]
+        self.view = View(self._number, self._members, quorate=True)
+        self._remember()
+        hellos = self._hellos
+        streams = {one: (hellos[one].address, hellos[one].port) for one, _ in self._members}
+        held = self._held
+        self._held, self._held_bytes = [], 0
+        return [Install(self.view, streams), *held]
+
+    def _remember(self) -> None:
+        """Keep for later hellos who is in the view, and who was seen in earlier ones."""
+        for _, lives, gone in sorted(
+            (h.last[0], h.last[1], h.dropped) for h in self._hellos.values()
+        ):
+            self._gone.update(gone)
+            self._gone.update(lives)
+        self._last = (self._number, self._members)
+        for one, _ in self._members:
+            self._gone.pop(one, None)
 
     def _said(self, say: Say, number: int) -> list[Effect]:
         """Deliver, keep for a view that others have installed a moment before, or drop."""
         if self.view is not None and number == self.view.number:
             return [say]
-        if number and number == self._number:
-            self._held.append(say)
-        else:
+        if not number or number != self._number:
             self.dropped += 1
+            return []
+        self._held.append(say)
+        self._held_bytes += len(say.body) + MESSAGE_COST_BYTES
+        if self._held_bytes > HELD_SAID_MAX_BYTES:
+            return self._expelled("too much was said in a view that this member has not installed")
         return []
 
 
-def _multicast(message: _Message) -> Multicast:
-    return Multicast(msgspec.msgpack.encode(message))
+def _multicast(message: Message) -> Multicast:
+    return Multicast(pack(message))

@@ -1,0 +1,87 @@
+"""What the formations of all members tell each other, in the one order of the group. Pure."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from clufs.cluster.interface import RingId
+
+VERSION = 1
+"""The version of these messages. Members of different versions form no view with each other."""
+
+Processes: TypeAlias = tuple[tuple[int, int], ...]
+"""(peer id, pid) of each."""
+
+Lives: TypeAlias = tuple[tuple[int, int], ...]
+"""(peer id, incarnation) of each."""
+
+Round: TypeAlias = tuple[RingId, Processes, int]
+"""Ring, group, and how often the round was begun again."""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
+    """Who a member is in this round.
+
+    highest: the highest view number that it has on disk. last: number and members of the view that
+    this incarnation installed last, 0 if none. dropped: of members that are not in it, the lives
+    seen last in a view. left_out: processes of the group that no view waits for.
+    """
+
+    version: int
+    round: Round
+    name: str
+    incarnation: int
+    highest: int
+    address: str
+    port: int
+    last: tuple[int, Lives]
+    dropped: Lives
+    left_out: Processes
+
+
+class Missed(msgspec.Struct, frozen=True, array_like=True, tag="missed"):
+    """The sender has waited too long for the hellos of these members."""
+
+    round: Round
+    members: tuple[int, ...]
+
+
+class Again(msgspec.Struct, frozen=True, array_like=True, tag="again"):
+    """A verdict was given against this member: the round begins again, without it."""
+
+    round: Round
+    member: int
+
+
+class Vouched(msgspec.Struct, frozen=True, array_like=True, tag="vouched"):
+    """The sender has the number on disk."""
+
+    round: Round
+    number: int
+
+
+class Said(msgspec.Struct, frozen=True, array_like=True, tag="said"):
+    """What the rooms above send in a view."""
+
+    number: int
+    body: bytes
+
+
+Message: TypeAlias = Hello | Missed | Again | Vouched | Said
+
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def pack(message: Message) -> bytes:
+    """Return what is multicast for a message."""
+    return msgspec.msgpack.encode(message)
+
+
+def unpack(data: bytes) -> Message | None:
+    """Return the message that was multicast, None if it is none."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
