@@ -60,11 +60,16 @@ class RemoteBlock(ResourceBlock):
 
 
 class Copy(Lock):
-    """A lock whose master is another member; `rsb` is a RemoteBlock."""
+    """A lock whose master is another member; `rsb` is a RemoteBlock.
 
-    __slots__ = ()
+    asked: the member that its requests went to, None while none has left or another must be found.
+        All that follows on this lock goes there, whoever the block's master is said to be by then.
+    """
+
+    __slots__ = ("asked",)
 
     rsb: RemoteBlock
+    asked: str | None
 
 
 @dataclass(slots=True)
@@ -119,6 +124,7 @@ class Copies(Guests):
             self.copies[event.name] = block
         self._sequence += 1
         copy = Copy(self._sequence, block, event, None, now)
+        copy.asked = None
         event.owner.locks[event.name] = copy
         self.parties.link(copy)
         if event.parent is not None:
@@ -137,7 +143,9 @@ class Copies(Guests):
 
     def _pass_on(self, copy: Copy, event: Asked) -> Effect:
         """Send this request on a copy to its master."""
-        master = copy.rsb.master
+        if copy.asked is None:
+            copy.asked = copy.rsb.master
+        master = copy.asked
         assert master is not None
         id = self._id()
         parent = None if copy.parent is None else self.lock_id(copy.parent)
@@ -167,7 +175,7 @@ class Copies(Guests):
         if lock in self._releasing:
             self._releasing[lock].append(event)
             return []
-        if lock.rsb.master is None:
+        if lock.asked is None:
             return self._on_unsent(lock, event)
         if request.verb is Verb.LOCK:
             if lock.wanted is not None:
@@ -211,14 +219,14 @@ class Copies(Guests):
             return super()._withdrew(now, event)
         if copy.wanted is None:
             return []
-        if copy.rsb.master is None:
+        if copy.asked is None:
             return self._drop_told(now, copy, None, False)
         asked = next(id for id in self._open_on[copy] if self._is_lock_request(id))
         self._answered(asked)
         id = self._id()
         kept = None if copy.kept is None else copy.kept[0]
         message = Withdraw(self.view, id, self.lock_id(copy), asked, kept)
-        send = Send(copy.rsb.master, message)
+        send = Send(copy.asked, message)
         if copy.granted is None:
             self._open[id] = Open(message)
             return [send, *self._drop_told(now, copy, None, False)]
@@ -240,8 +248,8 @@ class Copies(Guests):
         ended: dict[str, list[Id]] = {}
         for lock in doomed:
             assert isinstance(lock, Copy)
-            if lock.rsb.master is not None:
-                ended.setdefault(lock.rsb.master, []).append(self.lock_id(lock))
+            if lock.asked is not None:
+                ended.setdefault(lock.asked, []).append(self.lock_id(lock))
             if lock.wanted is not None and lock.owner is not event.owner:
                 error = Cancelled("the lock above it was released")
                 effects.append(Refuse(error, lock.client, lock))

@@ -132,7 +132,7 @@ class Search:
         stuck = self._stuck(edges)
         if start not in stuck:
             return None
-        return _shorten(_way_round(start, edges, stuck))
+        return _shorten(_way_round(_on_a_cycle(start, edges, stuck), edges, stuck))
 
     def _reached(self, start: Any) -> _Edges:
         edges: _Edges = {}
@@ -232,6 +232,26 @@ def _is_ahead(other: Lock, lock: Lock) -> bool:
     if (other.granted is None) != (lock.granted is None):
         return lock.granted is None
     return other.place < lock.place
+
+
+def _on_a_cycle(start: Any, edges: _Edges, stuck: set[Any]) -> Any:
+    """The start if a way leads back to it; else something stuck that it waits for and that is part
+    of a cycle. What is stuck needs something that is stuck, so a way ends in a cycle."""
+    seen: set[Any] = set()
+    pending = [start]
+    while pending:
+        for need in edges[pending.pop()]:
+            if need == start:
+                return start
+            if need in stuck and need not in seen:
+                seen.add(need)
+                pending.append(need)
+    passed: set[Any] = set()
+    node = start
+    while node not in passed:
+        passed.add(node)
+        node = next(need for need in edges[node] if need in stuck)
+    return node
 
 
 def _way_round(start: Any, edges: _Edges, stuck: set[Any]) -> list[Lock]:

@@ -256,7 +256,7 @@ class Node(Copies):
             return []
         root = root_of(copy.rsb.name)
         self._elsewhere.pop(root, None)
-        copy.rsb.master = None
+        copy.rsb.master = copy.asked = None
         return self._seek(now, root, (copy, event))
 
     def _not_mastered_release(

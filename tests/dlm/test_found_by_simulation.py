@@ -1,0 +1,54 @@
+"""Stories that a random search found and that were once wrong, told step by step."""
+
+from __future__ import annotations
+
+import pytest
+
+from clufs.dlm.interface import Cycle
+from tests.dlm.cluster import MEMBERS, Cluster
+from tests.dlm.cluster_of_one import Story
+from tests.dlm.oracle import deadlocked
+from tests.dlm.test_cluster import name_with_directory
+
+A, B, C = MEMBERS
+
+
+def test_a_request_on_its_way_is_taken_back_where_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B's two requests meet a master that gives the name up and takes it again: one is turned away,
+    and what it learns or does not learn of the master does not touch the other."""
+    monkeypatch.setattr("clufs.dlm.node.IDLE_NAMES_KEPT", 0)
+    cluster = Cluster()
+    name = name_with_directory(C)
+    cluster.says(A, "a", "CR", name)
+    cluster.settle()
+    cluster.says(B, "p", "PW", name)
+    cluster.deliver((B, C))
+    cluster.deliver((C, B))
+    cluster.says(B, "q", "PR", name)
+    cluster.says(A, "a", "UN", name)
+    cluster.says(A, "b", "NL", name_with_directory(A))  # the first name is given up
+    cluster.deliver((B, A))  # p is turned away
+    cluster.says(A, "b", "CW", name)
+    cluster.deliver((B, A))  # q waits for what the directory says
+    cluster.deliver((A, B))
+    cluster.withdraws(B, "p", name)
+    cluster.settle()
+    cluster.dies(B, "q")
+    cluster.settle()
+    assert not cluster.nodes[A].guests
+    assert cluster.nodes[B].open_requests() == []
+
+
+def test_a_group_that_waits_for_a_cycle_without_being_in_it() -> None:
+    """Groups of groups: what is stuck need not be part of what holds it."""
+    story = Story()
+    story.says("p1", "CW", b"z", party="g", waiter="p1")
+    story.says("p0", "EX", b"y", party="g", waiter="p0")
+    story.says("p1", "CR", b"y", party="g", waiter="p1")
+    story.says("p2", "PW", b"z", party="g", waiter="p2")
+    story.says("p0", "NL", b"z")
+    story.group("p0", "p1")
+    story.says("p0", "PR", b"z", party="g", waiter="p0")
+    story.group("g", "p1", "p2")
+    assert story.all(Cycle)
+    assert deadlocked(story.node) == []

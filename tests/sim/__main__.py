@@ -1,0 +1,65 @@
+"""python -m tests.sim SEED [--count N] [--trace]"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+
+from tests.sim.clock import Violation
+from tests.sim.run import Outcome, run
+from tests.sim.story import story_of
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description="simulate clusters")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--count", type=int, default=1, help="so many seeds, from SEED on")
+    parser.add_argument("--trace", action="store_true", help="print every step")
+    parser.add_argument("--jobs", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.count == 1:
+        return _one(arguments.seed, arguments.trace)
+    return _many(range(arguments.seed, arguments.seed + arguments.count), arguments.jobs)
+
+
+def _one(seed: int, trace: bool) -> int:
+    print(f"seed {seed}: {story_of(seed)}", flush=True)
+    try:
+        print(run(seed, trace))
+    except Violation as error:
+        print(f"VIOLATION\n{error}")
+        return 1
+    return 0
+
+
+def _try(seed: int) -> Outcome | str:
+    try:
+        return run(seed)
+    except Violation as error:
+        return f"seed {seed}: {str(error).splitlines()[-1]}"
+
+
+def _many(seeds: range, jobs: int) -> int:
+    began = time.monotonic()
+    bad, steps, grants, messages, reads = [], 0, 0, 0, 0
+    with multiprocessing.Pool(jobs) as pool:
+        for outcome in pool.imap_unordered(_try, seeds, chunksize=10):
+            if isinstance(outcome, str):
+                print(outcome, flush=True)
+                bad.append(outcome)
+                continue
+            steps += outcome.steps
+            grants += outcome.grants
+            messages += outcome.messages
+            reads += outcome.reads
+    print(
+        f"{len(seeds)} seeds in {time.monotonic() - began:.1f} s: {steps} steps, {grants} grants, "
+        f"{messages} messages, {reads} values read; {len(bad)} violations"
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

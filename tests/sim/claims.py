@@ -1,0 +1,318 @@
+"""What must never happen, watched from outside: only by what the edges ask and are told.
+
+A claim is what a holder may rely on. It begins with the grant that the edge is told, shrinks when
+the holder asks to release or convert, and ends with the answer, or when its machine is surely off:
+a life that is paused, cut off or crashed keeps its claims until it is fenced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from clufs.dlm.interface import Life, Request, Verb
+from clufs.dlm.modes import COMPATIBLE, INCOMPATIBLE_MASK, Mode
+from tests.sim.clock import Clock, Violation
+
+CLASH = tuple(
+    tuple(
+        all(not COMPATIBLE[mode][kept] for kept in Mode if modes >> kept & 1)
+        for modes in range(1 << len(Mode))
+    )
+    for mode in Mode
+)
+"""CLASH[mode][modes]: a grant in `mode` hurts a claim to one of `modes`, a mask, whichever it is."""
+
+EXCLUDES_WRITERS = (1 << Mode.CW) | (1 << Mode.PR) | (1 << Mode.PW) | (1 << Mode.EX)
+"""While a lock of these modes is held, nobody else may write."""
+
+
+class Op:
+    """One request, from the asking to its answer. What was known of the name when it was asked
+    is the floor: nothing older may be told. write: the number of the value it writes, 0 if none."""
+
+    __slots__ = (
+        "asked_at", "before", "claim", "client", "done", "excused", "floor_number", "floor_valseq",
+        "floor_write", "lock", "modes", "name", "queued", "request", "write",
+    )  # fmt: skip
+
+    def __init__(self, client: Any, name: bytes, request: Request) -> None:
+        self.client, self.name, self.request = client, name, request
+        self.lock: Any = None
+        self.claim: Claim | None = None
+        self.done = self.queued = self.excused = False
+        self.write = self.before = self.modes = 0
+        self.asked_at = 0.0
+        self.floor_number = self.floor_valseq = self.floor_write = 0
+
+    def __repr__(self) -> str:
+        request = self.request
+        words = [word for word in ("nowait", "quecvt", "invalidate") if getattr(request, word)]
+        value = [] if request.value is None else [f"value={request.value[:12].decode()}"]
+        head = request.mode.name if request.verb is Verb.LOCK else request.verb.value
+        return f"{self.client} {self.name.decode()} {' '.join([head, *words, *value])}"
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """modes: one of these, as a mask, is what the holder relies on. held: it does rely on it.
+
+    sure: the lock manager has it in some mode, whatever else happens.
+    """
+
+    life: Life
+    owner: str
+    name: bytes
+    modes: int
+    told: Mode | None
+    number: int = 0
+    held: bool = False
+    sure: bool = False
+
+    def __repr__(self) -> str:
+        told = "-" if self.told is None else self.told.name
+        return f"{self.owner}@{self.life.member}.{self.life.incarnation} {told} {self.number:#x}"
+
+
+@dataclass(slots=True)
+class Name:
+    """What is known of one resource, for ever.
+
+    told: for each mode the highest sequencer that a grant in it was told with.
+    number, valseq: the highest told. seen: what was told with each VALSEQ.
+    asked, stored: the last value that a holder asked to write; the last that is known stored.
+    wiped: values up to this one may have gone with the last lock of the resource.
+    doubtful: values of which it is not known which was written last.
+    sure: how many locks are held for certain. excused: an invalid value has a reason,
+    and the last one came up at excused_at.
+    """
+
+    claims: dict[Claim, None] = field(default_factory=dict)
+    told: list[int] = field(default_factory=lambda: [-1] * len(Mode))
+    number: int = -1
+    valseq: int = -1
+    seen: dict[int, tuple[bytes, bool]] = field(default_factory=dict)
+    asked: int = 0
+    stored: int = 0
+    wiped: int = 0
+    doubtful: set[int] = field(default_factory=set)
+    sure: int = 0
+    excused: bool = False
+    excused_at: float = -1.0
+
+
+class Claims:
+    """The oracle of a run. Every method raises Violation when its rule is broken."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.names: dict[bytes, Name] = {}
+        self.of_life: dict[Life, dict[Claim, None]] = {}
+        self.over: set[Life] = set()
+        self.doomed: set[Life] = set()
+        self.somebody_was_lost = False
+        self.grants = self.reads = self.invalid_reads = 0
+        self._writes = 0
+
+    def name(self, name: bytes) -> Name:
+        found = self.names.get(name)
+        if found is None:
+            found = self.names[name] = Name()
+        return found
+
+    # ------------------------------------------------------------ asking
+
+    def next_write(self) -> int:
+        self._writes += 1
+        return self._writes
+
+    def asks(self, op: Op, claim: Claim | None) -> None:
+        """The edge passes a request on; the holder relies on less from now on."""
+        known = self.name(op.name)
+        op.asked_at = self.clock.now
+        op.floor_number, op.floor_valseq, op.floor_write = known.number, known.valseq, known.stored
+        op.excused = known.excused
+        op.claim = claim
+        request = op.request
+        if request.invalidate:
+            self.excuse(op.name)
+        if op.write:
+            op.before, known.asked = known.asked, op.write
+        if claim is None:
+            return
+        op.modes = claim.modes
+        if request.verb is Verb.LOCK:
+            claim.modes |= 1 << request.mode
+        elif request.verb is Verb.UNLOCK:
+            self._rests(claim, known)
+            self._unsure(claim, known)
+
+    def _rests(self, claim: Claim, known: Name) -> None:
+        """Nothing is relied on any more, unless a refusal brings it back."""
+        if claim.held:
+            claim.held = False
+            del known.claims[claim]
+
+    def _holds(self, claim: Claim, known: Name) -> None:
+        if not claim.held:
+            claim.held = True
+            known.claims[claim] = None
+
+    def _unsure(self, claim: Claim, known: Name) -> None:
+        if claim.sure:
+            claim.sure = False
+            known.sure -= 1
+            if not known.sure:
+                known.wiped = known.asked
+
+    def _sure(self, claim: Claim, known: Name) -> None:
+        if not claim.sure:
+            claim.sure = True
+            known.sure += 1
+
+    def rests(self, claim: Claim) -> None:
+        """It is being released with the lock above it."""
+        known = self.name(claim.name)
+        self._rests(claim, known)
+        self._unsure(claim, known)
+
+    def excuse(self, name: bytes, until: float = 0.0) -> None:
+        """From now on, at least as long, there is a reason why its value may be invalid."""
+        known = self.name(name)
+        known.excused, known.excused_at = True, max(self.clock.now, until)
+
+    # ------------------------------------------------------------ answers
+
+    def granted(self, life: Life, owner: str, op: Op, lock: Any) -> Claim:
+        """The edge is told that `op` is granted."""
+        if life in self.over:
+            raise Violation(f"{op} is granted in {life}, which is fenced")
+        known = self.name(op.name)
+        mode, number = lock.granted, lock.number
+        if mode is not op.request.mode:
+            raise Violation(f"{op} is granted in {mode}")
+        claim = op.claim
+        fresh = claim is None
+        if claim is None:
+            claim = Claim(life, owner, op.name, 0, None)
+            self.of_life.setdefault(life, {})[claim] = None
+        self._check_claims(known, op, claim, mode)
+        for other in known.claims:
+            if other is not claim and other.number == number:
+                raise Violation(f"{op} is granted as {number}, and so is {other}")
+        certain = fresh or op.modes == 1 << claim.told  # or an earlier conversion was withdrawn
+        self._check_number(known, op, claim, mode, number, certain and claim.told is not mode)
+        claim.modes, claim.told, claim.number = 1 << mode, mode, number
+        self._holds(claim, known)
+        if life not in self.doomed:
+            self._sure(claim, known)
+        self.grants += 1
+        if op.write:
+            self._stored(known, op)
+        self._read(known, op, mode, lock.rsb)
+        return claim
+
+    def _check_claims(self, known: Name, op: Op, claim: Claim, mode: Mode) -> None:
+        for other in known.claims:
+            if other is not claim and CLASH[mode][other.modes]:
+                raise Violation(f"{op}: {mode.name} is granted, and so is {other}")
+
+    def _check_number(
+        self, known: Name, op: Op, claim: Claim, mode: Mode, number: int, changed: bool
+    ) -> None:
+        if not changed:
+            if number < claim.number:
+                raise Violation(f"{op}: sequencer {number} after {claim.number}")
+        else:
+            floor = max(claim.number, op.floor_number)
+            for other in Mode:
+                if INCOMPATIBLE_MASK[mode] >> other & 1 and known.told[other] > floor:
+                    # An own earlier grant may be the highest: it is below in any case.
+                    floor = known.told[other]
+            if number <= floor:
+                raise Violation(f"{op}: sequencer {number:#x} after {floor:#x}")
+        known.told[mode] = max(known.told[mode], number)
+        known.number = max(known.number, number)
+
+    def _stored(self, known: Name, op: Op) -> None:
+        known.stored = max(known.stored, op.write)
+        if known.excused_at < op.asked_at:
+            known.excused = False
+
+    def _read(self, known: Name, op: Op, mode: Mode, block: Any) -> None:
+        value, valid, valseq = block.value, block.valid, block.valseq
+        self.reads += 1
+        if valseq < op.floor_valseq:
+            raise Violation(f"{op} reads VALSEQ {valseq:#x} after {op.floor_valseq:#x}")
+        before = known.seen.setdefault(valseq, (value, valid))
+        if before != (value, valid):
+            raise Violation(f"{op} reads {(value, valid)} where {valseq:#x} was {before}")
+        known.valseq = max(known.valseq, valseq)
+        if not valid:
+            self.invalid_reads += 1
+            if not op.excused and known.excused_at < op.asked_at and not self.somebody_was_lost:
+                raise Violation(f"{op} reads an invalid value, and nothing has happened")
+            return
+        if not value:
+            if op.floor_write > known.wiped:
+                raise Violation(f"{op} reads nothing; {op.floor_write} was stored before")
+            return
+        write = int(value.split()[0])
+        if write < op.floor_write:
+            raise Violation(f"{op} reads {write} as valid; {op.floor_write} was stored before")
+        if EXCLUDES_WRITERS >> mode & 1:
+            if write != known.asked and write not in known.doubtful:
+                raise Violation(f"{op} reads {write} as valid; {known.asked} was written last")
+            known.doubtful.clear()
+            known.asked = write
+        known.stored = max(known.stored, write)
+
+    def done(self, op: Op) -> None:
+        """An UNLOCK, UNLOCK_ALL or CANCEL took effect."""
+        if op.write:
+            self._stored(self.name(op.name), op)
+
+    def refused(self, op: Op) -> None:
+        """The request changed nothing, or its lock is gone (and `released` comes)."""
+        claim = op.claim
+        known = self.name(op.name)
+        if op.write and known.asked == op.write:
+            known.asked = op.before
+        if claim is None or op.request.verb not in (Verb.LOCK, Verb.UNLOCK):
+            return
+        claim.modes = op.modes
+        if claim in self.of_life.get(claim.life, ()):
+            if claim.modes == 1 << claim.told:
+                self._check_claims(known, op, claim, claim.told)
+            self._holds(claim, known)
+            self._sure(claim, known)
+
+    def withdrew(self, op: Op) -> None:
+        """A conversion is given up while its answer may be on its way: which of the two modes it
+        has is not known to the holder, who relies on what they have in common."""
+        if op.write:
+            known = self.name(op.name)
+            known.doubtful |= {op.before, op.write}
+
+    def released(self, claim: Claim) -> None:
+        """The lock is gone."""
+        known = self.name(claim.name)
+        self._rests(claim, known)
+        self._unsure(claim, known)
+        self.of_life.get(claim.life, {}).pop(claim, None)
+
+    # ------------------------------------------------------------ lives
+
+    def lost(self, life: Life) -> None:
+        """Whether its locks are still held is not known any more; its claims stand."""
+        self.somebody_was_lost = True
+        self.doomed.add(life)
+        for claim in self.of_life.get(life, ()):
+            self._unsure(claim, self.name(claim.name))
+
+    def ended(self, life: Life) -> None:
+        """The life is surely over: its machine is off, or all its holders are gone."""
+        self.over.add(life)
+        self.lost(life)
+        for claim in self.of_life.pop(life, {}):
+            self._rests(claim, self.name(claim.name))

@@ -1,0 +1,162 @@
+"""One life of one member: its lock manager, its edge and its clients."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from clufs.dlm.interface import (
+    BlockEnded,
+    Cycle,
+    Done,
+    Grant,
+    Life,
+    Notify,
+    Queue,
+    Received,
+    Refuse,
+    Released,
+    Send,
+    Verb,
+)
+from clufs.dlm.node import Node
+from tests.sim.claims import Op
+from tests.sim.clients import SUB, Client
+from tests.sim.clock import Violation
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+
+class Host:
+    """paused: it gets no CPU; its holders still rely on what they were told, others wait for it.
+
+    peers: the lives of the view installed here, by member. behind: lives that were left behind.
+    crash_in: the machine stops dead after so many more effects.
+    """
+
+    def __init__(self, world: World, life: Life, node: Node) -> None:
+        self.world = world
+        self.life = life
+        self.node = node
+        self.peers: dict[str, Life] = {}
+        self.behind: set[Life] = set()
+        self.clients: list[Client] = []
+        self.paused = self.dead = False
+        self.crash_in: int | None = None
+        self.inbox: deque[Any] = deque()
+        self._tell = {
+            Grant: self._grant,
+            Refuse: self._refuse,
+            Done: self._done,
+            Queue: self._queue,
+            Released: self._released,
+            Notify: self._notify,
+            BlockEnded: self._nothing,
+            Cycle: self._cycle,
+        }
+
+    def absent(self) -> bool:
+        """It does nothing now."""
+        return self.dead or self.paused
+
+    # ------------------------------------------------------------ steps
+
+    def arrives(self, sender: Life, message: Any) -> None:
+        if self.dead or sender in self.behind:
+            return
+        self.world.clock.note("recv", self.life.member, "from", sender.member, message)
+        self.step(Received(sender.member, message))
+
+    def step(self, event: Any) -> None:
+        if self.dead:
+            return
+        now = self.world.clock.now
+        for effect in self.node.step(now, event):
+            if self.crash_in is not None:
+                if self.crash_in == 0:
+                    self.world.crash(self)
+                    return
+                self.crash_in -= 1
+            if type(effect) is Send:
+                self._send(effect)
+            else:
+                self.carry_out(effect)
+
+    def carry_out(self, effect: Any) -> None:
+        self._tell[type(effect)](effect)
+
+    def _send(self, effect: Send) -> None:
+        receiver = self.peers.get(effect.member)
+        if receiver is None:
+            raise Violation(f"{self.life} sends to {effect.member}, which is in no view of it")
+        self.world.streams.send(self.life, receiver, effect.message)
+
+    # ------------------------------------------------------------ the edge
+
+    def _grant(self, effect: Grant) -> None:
+        lock = effect.lock
+        op: Op = lock.client
+        client = self._answer(op, "granted", lock.granted, hex(lock.number))
+        if op.request.mode is not lock.granted:
+            raise Violation(f"{op} is granted as {lock.granted}")
+        claim = self.world.claims.granted(self.life, client.name, op, lock)
+        client.claims[op.name] = claim
+
+    def _answer(self, op: Op, *what: Any) -> Client:
+        if op.done:
+            raise Violation(f"{op} is answered twice or after it was given up: {what}")
+        op.done = True
+        client: Client = op.client
+        if client.ops.get(op.name) is op:
+            del client.ops[op.name]
+        self.world.clock.note("tell", op, *what)
+        return client
+
+    def _refuse(self, effect: Refuse) -> None:
+        op: Op = effect.client
+        why = type(effect.error).__name__
+        if op.client.ended:
+            return  # the caller is answered, if somebody still calls
+        self._answer(op, "refused", why)
+        self.world.claims.refused(op)
+        self.world.refusals[why] += 1
+
+    def _done(self, effect: Done) -> None:
+        op: Op = effect.client
+        client = self._answer(op, "done")
+        self.world.claims.done(op)
+        if op.request.verb is Verb.UNLOCK:
+            self._over(client, op.name)
+        elif op.request.verb is Verb.UNLOCK_ALL:
+            for name in [name for name in client.claims if name.startswith(op.name + SUB)]:
+                self._over(client, name)
+
+    def _over(self, client: Client, name: bytes) -> None:
+        claim = client.claims.pop(name, None)
+        if claim is not None:
+            self.world.claims.released(claim)
+
+    def _queue(self, effect: Queue) -> None:
+        op: Op = effect.lock.client
+        if op.done:
+            raise Violation(f"{op} is queued after it was answered")
+        op.queued = True
+
+    def _released(self, effect: Released) -> None:
+        lock = effect.lock
+        client = lock.owner
+        name = lock.rsb.name
+        self._over(client, name)
+        self.world.clock.note("gone", client, name.decode())
+
+    def _notify(self, effect: Notify) -> None:
+        self.world.notified += 1
+        if effect.lock.granted is None:
+            raise Violation(f"{effect.lock} is notified and not granted")
+
+    def _cycle(self, effect: Cycle) -> None:
+        self.world.cycles += 1
+
+    def _nothing(self, effect: Any) -> None:
+        pass

@@ -1,0 +1,80 @@
+"""What must hold when nothing is under way and nobody is lost any more."""
+
+from __future__ import annotations
+
+from clufs.dlm.directory import directory_member, root_of
+from clufs.dlm.node import Node
+from tests.dlm.oracle import check
+from tests.sim.clock import Violation
+from tests.sim.host import Host
+
+
+def check_settled(hosts: list[Host]) -> None:
+    """Every queue stands as it must, what waits waits at its master, names have one master each
+    that the directory knows, and nobody keeps what nobody knows of."""
+    try:
+        for host in hosts:
+            check(host.node, [client for client in host.clients if not client.ended])
+        _check_masters(hosts)
+        _check_copies(hosts)
+        _check_answers(hosts)
+    except AssertionError as error:
+        raise Violation(f"settled, but: {error}") from error
+
+
+def _check_masters(hosts: list[Host]) -> None:
+    nodes = {host.life.member: host.node for host in hosts}
+    members = sorted(nodes)
+    for member, node in nodes.items():
+        if len(members) > 1:
+            assert node.members == members, (member, node.members, members)
+        for name in [*node.blocks, *node._idle]:
+            others = [one for one, other in nodes.items() if other is not node and name in other.blocks]
+            assert not others, f"{name!r} has two masters: {member}, {others}"
+            root = root_of(name)
+            if len(members) > 1:
+                knows = nodes[directory_member(root, members)].directory.masters.get(root)
+                assert knows == member, f"{member} masters {name!r}; the directory says {knows}"
+        for root, master in node.directory.masters.items():
+            other = nodes[master]
+            assert root in other.blocks or root in other._idle, f"{root!r} is unknown at {master}"
+
+
+def _check_copies(hosts: list[Host]) -> None:
+    copies = {}
+    for host in hosts:
+        for block in host.node.copies.values():
+            for lock in [*block.granted, *block.converting, *block.waiting]:
+                copies[host.node.lock_id(lock)] = lock
+    guests = {id: guest for host in hosts for id, guest in host.node.guests.items()}
+    lonely = copies.keys() ^ guests.keys()
+    assert not lonely, f"copy or guest alone: {sorted(lonely)[:5]}"
+    for id, copy in copies.items():
+        (lock,) = guests[id].locks.values()
+        assert (copy.granted, copy.wanted) == (lock.granted, lock.wanted), (copy, lock)
+        assert lock.granted is None or copy.number == lock.number, (copy.number, lock.number)
+        assert lock.wanted is None or copy.place == lock.place, (copy.place, lock.place)
+        assert copy.sublocks == lock.sublocks
+
+
+def _check_answers(hosts: list[Host]) -> None:
+    for host in hosts:
+        node = host.node
+        waiting = sum(len(list(block.queued())) for block in node.copies.values())
+        assert len(node.open_requests()) == waiting, (host.life, node.open_requests())
+        asked = {op for client in host.clients for op in client.ops.values()}
+        queued = {
+            lock.client
+            for client in host.clients
+            for lock in client.locks.values()
+            if lock.wanted is not None
+        }
+        assert asked == queued, f"never answered: {asked - queued}; nobody's: {queued - asked}"
+
+
+def check_empty(nodes: list[Node]) -> None:
+    """All owners are gone, and nothing of them is left."""
+    for node in nodes:
+        left = [*node.blocks, *node.copies, *node.guests, *node.open_requests()]
+        if left or node.parties.waits:
+            raise Violation(f"left behind at {node.member}: {left[:5]}")

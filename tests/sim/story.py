@@ -1,0 +1,104 @@
+"""What a seed says: how large the cluster is, what is asked of it, what befalls it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from tests.sim.clients import Habits
+
+NAMES = ("provolone", "polishham", "pepicelli", *(f"m{at}" for at in range(4, 65)))
+
+SIZES = ((3, 10), (1, 1), (2, 2), (4, 2), (5, 4), (7, 1), (9, 1), (16, 1))
+"""How many members, and how often."""
+
+MODE_TASTES = {
+    "all modes": (2, 2, 2, 3, 2, 4),
+    "writers": (1, 0, 0, 0, 0, 9),
+    "readers": (0, 1, 0, 8, 0, 2),
+    "values": (3, 3, 0, 2, 4, 6),
+    "concurrent": (1, 3, 6, 3, 1, 1),
+}
+
+FAULTS = ("crash", "pause", "cut", "cut one way", "isolate", "slow link", "power cut", "leave")
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One run. events: how many, until the faults end. faults: what may befall, with weights."""
+
+    members: tuple[str, ...]
+    clients: int
+    habits: Habits
+    taste: str
+    events: int
+    latency: float
+    jitter: float
+    idle_names: int
+    faults: dict[str, int]
+    fault_every: float
+    fence_s: float
+    fence_fails: float
+    detect_s: float
+
+    def __str__(self) -> str:
+        count = len(self.members)
+        troubles = ", ".join(self.faults) if self.faults else "no faults"
+        return (
+            f"{count} member{'s'[: count > 1]} with {self.clients} clients each, {self.taste} on "
+            f"{len(self.habits.hot)} hot names; {troubles}"
+        )
+
+
+def story_of(seed: int, faults: bool = True) -> Story:
+    """The story of this seed."""
+    random = Random(f"story {seed}")
+    pick = random.random
+    sizes, weights = zip(*SIZES, strict=True)
+    size = random.choices(sizes, weights)[0]
+    taste = random.choice(list(MODE_TASTES))
+    think = random.choice((0.002, 0.01, 0.05))
+    latency = random.choice((0.00005, 0.0005, 0.005))
+
+    def often(share: float, *values: float) -> float:
+        return random.choice(values) if pick() < share else 0.0
+
+    habits = Habits(
+        think=think,
+        patience=think * random.choice((3, 20, 100)),
+        hot=tuple(b"db/%d" % at for at in range(random.choice((1, 1, 2, 4, 12)))),
+        private=random.choice((1, 3, 20)),
+        share_hot=random.choice((0.5, 0.9, 1.0)),
+        modes=MODE_TASTES[taste],
+        counter=random.choice((0.2, 0.8)),
+        nowait=often(0.6, 0.05, 0.5),
+        quecvt=often(0.4, 0.2),
+        invalidate=often(0.4, 0.1),
+        notify=often(0.5, 0.3, 1.0),
+        nodeadlock=often(0.2, 0.2),
+        several=often(0.5, 0.2, 0.8),
+        sublocks=often(0.4, 0.05, 0.3),
+        cancel=often(0.6, 0.1, 0.5),
+        exits=often(0.7, 0.005, 0.05),
+        abnormal=random.choice((0.2, 0.8)),
+        groups=often(0.2, 0.3),
+    )
+    chosen = random.sample(FAULTS, random.choice((1, 1, 2, 3))) if faults and pick() < 0.9 else []
+    if size == 1:
+        chosen = [fault for fault in chosen if fault in ("crash", "pause", "power cut", "leave")]
+    span = max(think * 40, latency * 60)
+    return Story(
+        members=NAMES[:size],
+        clients=random.choice((1, 2, 4)) if size > 5 else random.choice((1, 3, 8)),
+        habits=habits,
+        taste=taste,
+        events=random.choice((800, 1500, 3000)),
+        latency=latency,
+        jitter=latency * random.choice((0, 1, 5)),
+        idle_names=random.choice((0, 1, 10_000)),
+        faults={fault: random.choice((1, 3)) for fault in chosen},
+        fault_every=span * random.choice((0.3, 1, 3)),
+        fence_s=span * random.choice((0.1, 1.0)),
+        fence_fails=often(0.3, 0.5),
+        detect_s=span * random.choice((0.02, 0.2)),
+    )

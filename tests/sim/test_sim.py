@@ -1,0 +1,40 @@
+"""A few hundred of the simulator's seeds, and that a seed says everything about its run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim.run import run
+from tests.sim.story import story_of
+
+SEEDS_A_TEST = 50
+
+
+@pytest.mark.parametrize("first", range(0, 300, SEEDS_A_TEST))
+def test_nothing_forbidden_happens(first: int) -> None:
+    for seed in range(first, first + SEEDS_A_TEST):
+        run(seed)
+
+
+def test_stories_differ() -> None:
+    assert len({str(story_of(seed)) for seed in range(200)}) > 150
+
+
+def test_a_seed_replays_exactly_in_another_process() -> None:
+    """Also where strings hash to other numbers."""
+    program = "from tests.sim.run import run; print([run(seed).digest for seed in range(900, 910)])"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": number},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for number in ("1", "2")
+    }
+    assert len(said) == 1
