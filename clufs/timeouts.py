@@ -106,3 +106,12 @@ LAB_EXEC_S = 3.0
 
 STAT_WAIT_S = 0.2
 """How long the daemon looks at a process that somebody named: one in the midst of an exec may be waiting for us."""
+
+REJOIN_S = 0.5
+"""Between the end of a life and the next one, and between two looks whether corosync is back."""
+
+GOODBYE_S = 10.0
+"""How long an ordered goodbye may take before the member leaves without it and counts as lost."""
+
+HOLDERS_LOOK_S = 0.05
+"""How often a stopping daemon looks whether all holders are gone."""

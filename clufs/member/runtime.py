@@ -1,0 +1,336 @@
+"""A life of a member among others: joins the pure core to corosync, streams, disk, agents and clock."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+import trio
+
+from clufs.cluster import formation as f
+from clufs.cluster import gate as g
+from clufs.cluster.agents import agent_of
+from clufs.cluster.formation import Self
+from clufs.cluster.gate import AgentPlan
+from clufs.cluster.interface import Engine, QuorumChanged, Report
+from clufs.cluster.mesh import Mesh
+from clufs.dlm import wire
+from clufs.dlm.interface import Event, Life, Received
+from clufs.dlm.messages import Message
+from clufs.errors import ClufsError, FencingFailed, GarbageReceived, NoQuorum, StateError
+from clufs.member import core as c
+from clufs.member.core import Core, Effect, Start
+from clufs.registry import messages as r
+from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut, error_of
+from clufs.registry.log import Write
+from clufs.timeouts import KEEPALIVE_S
+
+log = logging.getLogger("clufsd")
+
+_LOCKS, _QUERIES = b"L", b"Q"
+_REPORTS_AT_ONCE = 64
+
+
+class Disk(Protocol):
+    """Where a member keeps what must outlive it. Both block until it is on disk."""
+
+    def put_view(self, number: int) -> None:
+        """Keep the highest view number. Raises StateError."""
+
+    def write(self, write: Write) -> None:
+        """Change the registry's log. Raises StateError; with ENOSPC nothing has changed."""
+
+
+@dataclass(slots=True)
+class Hooks:
+    """Whom a life tells. step: the lock manager's events. query: another member's, by its name.
+
+    applied: a command of the registry took effect. restored: all of the registry may have changed.
+    happened: a line for /clu/events. fencing: a line for the fencing log.
+    changed: who is in the view, or what is awaited, may have changed.
+    """
+
+    step: Callable[[Event], None]
+    query: Callable[[str, bytes], None]
+    applied: Callable[[Command], None]
+    restored: Callable[[], None]
+    happened: Callable[[c.Happened], None]
+    fencing: Callable[[g.Told], None]
+    changed: Callable[[], None]
+
+
+class _Answer:
+    """A proposal or an order that somebody waits for."""
+
+    __slots__ = ("done", "error")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.error: ClufsError | None = None
+
+    def give(self, error: ClufsError | None) -> None:
+        self.error = error
+        self.done.set()
+
+
+class Runtime:
+    """Runs one life. Everything but `run`, `propose` and `fence` answers at once.
+
+    ended: why this life is over, None while it is not.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        me: Self,
+        agents: tuple[AgentPlan, ...],
+        start: Start,
+        disk: Disk,
+        hooks: Hooks,
+    ) -> None:
+        self.engine = engine
+        self.core = Core(me, engine.peers, agents, start)
+        self.mesh: Mesh | None = None
+        self.ended: str | None = None
+        self.seen: tuple[int, ...] = ()
+        """The ids of the members that the engine sees."""
+        self._disk = disk
+        self._hooks = hooks
+        self._ids = {peer.name: peer.id for peer in engine.peers}
+        self._names = {peer.id: peer.name for peer in engine.peers}
+        self._writes, self._to_write = trio.open_memory_channel[Write | f.Store](math.inf)
+        self._proposals: dict[CommandId, tuple[Command, _Answer]] = {}
+        self._orders: dict[Life, list[_Answer]] = {}
+        self._agents: dict[Life, trio.CancelScope] = {}
+        self._nursery: trio.Nursery
+        self._over = trio.Event()
+        self._lives_changed = trio.Event()
+        self.finished = trio.Event()
+        """The goodbye is on record."""
+        self._deeds: dict[type, Callable[..., None]] = {
+            f.Multicast: lambda effect: self.engine.multicast(effect.data),
+            f.Store: self._writes.send_nowait,
+            Write: self._writes.send_nowait,
+            f.Expelled: lambda effect: self._end(effect.why),
+            c.SetView: self._set_view,
+            c.Step: lambda effect: hooks.step(effect.event),
+            c.Happened: hooks.happened,
+            c.Finished: lambda effect: self.finished.set(),
+            r.Applied: self._applied,
+            r.Restored: lambda effect: hooks.restored(),
+            r.Answered: self._answered,
+            r.GaveUp: self._gave_up,
+            g.RunAgent: lambda effect: self._nursery.start_soon(self._run_agent, effect),
+            g.StopAgent: self._stop_agent,
+            g.OrderEnded: self._order_ended,
+            g.Told: hooks.fencing,
+            g.At: lambda effect: self._nursery.start_soon(self._gate_at, effect.time_s),
+        }
+
+    # ------------------------------------------------- life
+
+    async def run(self) -> None:
+        """Be a member until this life is over. Raises StateError if the disk can no longer be trusted."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                if self.mesh is not None:
+                    await self._nursery.start(self.mesh.run)
+                self._nursery.start_soon(self._write)
+                self._nursery.start_soon(self._tick)
+                self._nursery.start_soon(self.engine.run, self._report)
+                await self._over.wait()
+                self._nursery.cancel_scope.cancel()
+        finally:
+            lost = NoQuorum(f"this member was expelled: {self.ended}")
+            waiting = [answer for _, answer in self._proposals.values()]
+            for answer in waiting + [one for orders in self._orders.values() for one in orders]:
+                answer.give(lost)
+
+    def _end(self, why: str) -> None:
+        if self.ended is None:
+            self.ended = why
+            self._over.set()
+            self._tell_lives()
+
+    def leave(self) -> None:
+        """Give the masterships away and say goodbye; `finished` tells that it is done."""
+        self.carry_out(self.core.leave())
+
+    def left(self) -> None:
+        """The lock manager has given everything away."""
+        self.carry_out(self.core.left())
+
+    # ------------------------------------------------- events from outside
+
+    def _report(self, report: Report) -> None:
+        if isinstance(report, QuorumChanged):
+            self.seen = report.nodes
+        self.carry_out(self.core.report(report))
+
+    async def _tick(self) -> None:
+        while True:
+            self.carry_out(self.core.tick(monotonic(), self._silent()))
+            await trio.sleep(KEEPALIVE_S)
+
+    def _silent(self) -> list[int]:
+        mesh, view = self.mesh, self.core.view
+        if mesh is None or view is None:
+            return []
+        me = self.core.formation.me.peer.id
+        others = [one for one, _ in view.members if one != me]
+        return [one for one in others if mesh.silent_since(one) is not None]
+
+    async def _write(self) -> None:
+        """One write after the other, in a thread: the disk may be slow, the locks must not be."""
+        async for wanted in self._to_write:
+            if isinstance(wanted, f.Store):
+                await trio.to_thread.run_sync(self._disk.put_view, wanted.number)
+                self.carry_out(self.core.view_stored(wanted.number))
+            else:
+                await self._write_log(wanted)
+
+    async def _write_log(self, write: Write) -> None:
+        try:
+            await trio.to_thread.run_sync(self._disk.write, write)
+        except StateError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self.carry_out(self.core.log_failed(write.ticket, str(error)))
+        else:
+            self.carry_out(self.core.log_stored(write.ticket))
+
+    async def _gate_at(self, time_s: float) -> None:
+        await trio.sleep(max(0.0, time_s - monotonic()))
+        self.carry_out(self.core.gate_tick(monotonic()))
+
+    # ------------------------------------------------- messages
+
+    def heard(self, peer_id: int, data: bytes) -> None:
+        """A message came on a stream. Raises GarbageReceived, and nothing has changed."""
+        kind, body = data[:1], data[1:]
+        if kind == _LOCKS:
+            self._hooks.step(Received(self._names[peer_id], wire.decode(body)))
+        elif kind == _QUERIES:
+            self._hooks.query(self._names[peer_id], body)
+        else:
+            raise GarbageReceived("a message of no kind")
+
+    def send(self, member: str, message: Message) -> None:
+        """Send a message of the lock manager; it leaves with the next `flush`."""
+        if self.mesh is not None:
+            self.mesh.send(self._ids[member], _LOCKS + wire.encode(message))
+
+    def send_query(self, member: str, body: bytes) -> None:
+        """Send a query or its answer, at once."""
+        if self.mesh is not None:
+            self.mesh.send(self._ids[member], _QUERIES + body)
+            self.mesh.flush()
+
+    def flush(self) -> None:
+        """Let go what was sent."""
+        if self.mesh is not None:
+            self.mesh.flush()
+
+    # ------------------------------------------------- effects
+
+    def carry_out(self, effects: Iterable[Effect]) -> None:
+        """Do what follows, in its order."""
+        for effect in effects:
+            if self.ended is not None:
+                return
+            self._deeds[type(effect)](effect)
+        self._hooks.changed()
+
+    def _set_view(self, effect: c.SetView) -> None:
+        if self.mesh is not None:
+            self.mesh.set_addresses(effect.streams)
+            self.mesh.set_view(effect.view)
+
+    def _applied(self, effect: r.Applied) -> None:
+        if effect.refusal is None:
+            self._hooks.applied(effect.command)
+        if isinstance(effect.command, MemberIn | MemberOut):
+            self._tell_lives()
+
+    def _tell_lives(self) -> None:
+        self._lives_changed.set()
+        self._lives_changed = trio.Event()
+
+    # ------------------------------------------------- what is waited for
+
+    async def propose(self, command: Command) -> None:
+        """Have the registry apply a command; returns when a quorum has it on disk.
+
+        Raises what the refusal means, or NoQuorum.
+        """
+        if not self.core.standing:
+            raise NoQuorum(f"this member waits for {self.core.waits_for()}")
+        id, effects = self.core.propose(command)
+        answer = _Answer()
+        self._proposals[id] = (command, answer)
+        self.carry_out(effects)
+        await answer.done.wait()
+        if answer.error is not None:
+            raise answer.error
+
+    def _answered(self, effect: r.Answered) -> None:
+        found = self._proposals.pop(effect.id, None)
+        if found is not None:
+            command, answer = found
+            answer.give(error_of(command, effect.refusal) if effect.refusal is not None else None)
+
+    def _gave_up(self, effect: r.GaveUp) -> None:
+        found = self._proposals.pop(effect.id, None)
+        if found is not None:
+            found[1].give(StateError(effect.why))
+
+    async def fence(self, member: str) -> None:
+        """Order a member off. Raises NoQuorum, InvalidRequest, or StateError if it failed."""
+        effects = self.core.fence(member)
+        answer = _Answer()
+        life = max(life for life in self.core.ins() if life.member == member)
+        self._orders.setdefault(life, []).append(answer)
+        self.carry_out(effects)
+        await answer.done.wait()
+        if answer.error is not None:
+            raise answer.error
+
+    async def confirm(self, member: str) -> None:
+        """A person's word that the lost life of a member is finished; returns when it is on record.
+
+        Raises NoQuorum, InvalidRequest.
+        """
+        self.carry_out(self.core.confirm(member))
+        while any(life.member == member for life in self.core.gate.lost):
+            if self.ended is not None:
+                raise NoQuorum(f"this member was expelled: {self.ended}")
+            await self._lives_changed.wait()
+
+    def _order_ended(self, effect: g.OrderEnded) -> None:
+        for answer in self._orders.pop(effect.life, []):
+            answer.give(None if effect.ok else FencingFailed(effect.why))
+
+    # ------------------------------------------------- agents
+
+    async def _run_agent(self, effect: g.RunAgent) -> None:
+        life = effect.life
+        agent = agent_of(self.core.gate.plans[effect.agent])
+        with trio.CancelScope() as scope:
+            self._agents[life] = scope
+            verdict = await agent.fence(life.member)
+        if self._agents.get(life) is scope:
+            del self._agents[life]
+        if not scope.cancelled_caught:
+            self.carry_out(
+                self.core.agent_done(monotonic(), life, effect.agent, verdict.ok, verdict.said)
+            )
+
+    def _stop_agent(self, effect: g.StopAgent) -> None:
+        scope = self._agents.pop(effect.life, None)
+        if scope is not None:
+            scope.cancel()

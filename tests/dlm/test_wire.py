@@ -1,0 +1,68 @@
+"""The lock manager's messages as bytes, and back."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from clufs.dlm import wire
+from clufs.dlm.interface import Request, Verb
+from clufs.dlm.messages import Ask, Ended, Granted, Id, Lookup, Refused, Withdraw
+from clufs.dlm.modes import Mode
+from clufs.errors import GarbageReceived, NotHeld, RequestError
+
+LOCK = Id("polishham", 7, 41)
+ASKED = Request(Verb.LOCK, Mode.EX, nowait=True, hint=2**63, notify=True)
+KEPT = Request(Verb.LOCK, Mode.PR, value=b"\x00\xff")
+
+MESSAGES = (
+    Lookup(5, b"db/\xff\x00"),
+    Ask(5, Id("polishham", 7, 42), LOCK, b"db/x", ASKED, True, LOCK, None, 4711, "dash"),
+    Granted(5, LOCK, Mode.EX, 5 << 40, True, b"page 41", False, 2**62),
+    Withdraw(5, LOCK, LOCK, LOCK, KEPT),
+    Ended(5, LOCK, (LOCK, Id("provolone", 1, 1)), True),
+)
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_comes_back_as_it_was(message: Any) -> None:
+    assert wire.decode(wire.encode(message)) == message
+
+
+def test_a_mode_comes_back_as_a_mode() -> None:
+    found = wire.decode(wire.encode(Granted(1, LOCK, Mode.PW, 1, True, b"", True, 0)))
+    assert isinstance(found, Granted)
+    assert found.mode is Mode.PW
+
+
+def test_a_refusal_keeps_its_class_and_sentence() -> None:
+    found = wire.decode(wire.encode(Refused(1, LOCK, NotHeld("nothing is held here"))))
+    assert isinstance(found, Refused)
+    assert type(found.error) is NotHeld
+    assert str(found.error) == "nothing is held here"
+
+
+def test_a_refusal_of_a_later_version_is_a_refusal() -> None:
+    raw = msgspec.msgpack.decode(wire.encode(Refused(1, LOCK, NotHeld("no"))))
+    raw[-1][0] = "RefusalOfTomorrow"
+    found = wire.decode(msgspec.msgpack.encode(raw))
+    assert isinstance(found, Refused)
+    assert type(found.error) is RequestError
+
+
+def test_what_a_later_version_adds_at_the_end_is_not_looked_at() -> None:
+    raw = msgspec.msgpack.decode(wire.encode(MESSAGES[1]))
+    assert wire.decode(msgspec.msgpack.encode([*raw, "new"])) == MESSAGES[1]
+
+
+def test_what_an_earlier_version_lacks_at_the_end_has_its_default() -> None:
+    raw = msgspec.msgpack.decode(wire.encode(MESSAGES[1]))
+    found = wire.decode(msgspec.msgpack.encode(raw[:-2]))
+    assert isinstance(found, Ask)
+    assert (found.pid, found.command) == (0, "-")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x90", b"\x91\x63", b"\x92\x00\x01"])
+def test_anything_else_is_garbage(data: bytes) -> None:
+    with pytest.raises(GarbageReceived):
+        wire.decode(data)
