@@ -9,7 +9,7 @@ PREFIX ?= /usr/local
 # A root for everything that `make install` writes.
 DESTDIR ?=
 
-.PHONY: run test lint bench format install uninstall clean packages test-packages
+.PHONY: run test lint bench lab format install uninstall clean packages test-packages
 
 run: $(STAMP)
 	@mkdir -p $(CLU) 2>/dev/null || :  # a stale mount answers no mkdir; clufsd clears it, or says what is wrong
@@ -25,6 +25,9 @@ lint: test-packages $(STAMP)
 
 bench: test-packages $(STAMP)
 	@$(BIN)/python -m tests.bench
+
+lab: test-packages $(STAMP)
+	@$(BIN)/clufs lab up
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix-only --quiet clufs tests setup.py

@@ -12,6 +12,9 @@ NAMESPACE_MAX_BYTES = 255
 LINE_MAX_BYTES = 4096
 """A request line: `valuehex=` of a full value block (2 KiB) and all other words fit in a page."""
 
+MEMBER_NAME_MAX_BYTES = 64
+"""A member's name: a certificate has no more for a common name (X.520)."""
+
 SUBLOCK_DEPTH_MAX = 64
 """Sublock trees may be deep; this bounds recursion over one path (PATH_MAX allows hardly more)."""
 

@@ -104,6 +104,15 @@ LAB_END_S = 10.0
 LAB_EXEC_S = 3.0
 """How long a program of the lab that was started may take to be seen under its own command line."""
 
+LAB_LOOK_S = 5.0
+"""How long one look into a lab's member may take: the daemon there may stand still."""
+
+LAB_ASK_S = 1.0
+"""From a request to the lab's keeper to the end of its line."""
+
+LAB_KEEPER_LOOK_S = 1.0
+"""How often the keeper looks whether the lab's directory is still there."""
+
 STAT_WAIT_S = 0.2
 """How long the daemon looks at a process that somebody named: one in the midst of an exec may be waiting for us."""
 

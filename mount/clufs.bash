@@ -6,12 +6,24 @@ _clufs() {
     COMPREPLY=()
 
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen lab --help --version' -- "$cur")
         return
     fi
     case $command in
     doctor)
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        return
+        ;;
+    keygen)
+        if [[ $prev == --dir ]]; then
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        elif [[ $cur == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W '--dir' -- "$cur")
+        fi
+        return
+        ;;
+    lab)
+        _clufs_lab
         return
         ;;
     run) ;;
@@ -37,6 +49,55 @@ _clufs() {
         fi
         ;;
     esac
+}
+
+_clufs_lab() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    local action=${COMP_WORDS[2]} dir=/run/clufs-lab at words
+    if ((COMP_CWORD == 2)); then
+        words='up exec shell kill pause resume restart cut heal status down'
+        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+        return
+    fi
+    for ((at = 3; at < COMP_CWORD; at++)); do
+        case ${COMP_WORDS[at]} in
+        --)
+            mapfile -t COMPREPLY < <(compgen -c -f -- "$cur")
+            return
+            ;;
+        --dir) dir=${COMP_WORDS[at + 1]} ;;
+        esac
+    done
+    case $prev in
+    --dir)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        return
+        ;;
+    --what)
+        mapfile -t COMPREPLY < <(compgen -W 'clufsd corosync member' -- "$cur")
+        return
+        ;;
+    --engine)
+        mapfile -t COMPREPLY < <(compgen -W 'corosync' -- "$cur")
+        return
+        ;;
+    --members | --luns) return ;;
+    esac
+    case $action in
+    up) words='--members --luns --engine --dir' ;;
+    kill | pause | resume | restart) words='--what --dir' ;;
+    *) words='--dir' ;;
+    esac
+    if [[ $cur != -* ]]; then
+        # A member has a directory with its configuration in it.
+        words=
+        case $action in
+        up | heal | status | down) ;;
+        *) for at in "$dir"/*/clufs.toml; do [[ -e $at ]] && words+=" $(basename "$(dirname "$at")")"; done ;;
+        esac
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }
 
 _clufsd() {

@@ -18,6 +18,8 @@ INSTALLED = {
     "opt/c/share/man/man5/clufs.toml.5",
     "opt/c/share/man/man7/clufs-files.7",
     "opt/c/share/man/man8/clufs.8",
+    "opt/c/share/man/man8/clufs-keygen.8",
+    "opt/c/share/man/man8/clufs-lab.8",
     "opt/c/share/man/man8/clufsd.8",
     "opt/c/share/man/man8/mount.clufs.8",
     "etc/clufs/clufs.toml",

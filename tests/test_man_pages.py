@@ -46,8 +46,15 @@ def usage(*command: str) -> str:
 
 
 def test_all_pages_are_there() -> None:
-    names = {"clufs-files.7", "clufs.8", "clufs.toml.5", "clufsd.8", "mount.clufs.8"}
-    assert {page.name for page in PAGES} == names
+    names = [
+        "clufs-files.7",
+        "clufs-keygen.8",
+        "clufs-lab.8",
+        "clufs.8",
+        "clufs.toml.5",
+        "clufsd.8",
+    ]
+    assert [page.name for page in PAGES] == [*names, "mount.clufs.8"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -75,6 +82,18 @@ def test_every_option_of_a_program_is_documented_and_exists(command: list[str]) 
     assert documented
     listed = {*LONG_OPTION.findall(help_text), *re.findall(r"(?<=[ \[(])-[a-z]\b", help_text)}
     assert listed - {"-h", "--help"} == documented
+
+
+def test_every_option_of_keygen_and_lab_is_documented_and_exists() -> None:
+    assert set(LONG_OPTION.findall(plain("clufs-keygen.8"))) == {"--dir"}
+    assert "--dir" in usage("clufs", "keygen", "--help")
+    actions = tagged("clufs-lab.8", "COMMANDS")
+    text = usage("clufs", "lab", "--help")
+    assert actions == set(re.findall(r"^    ([a-z]+) ", text, re.M))
+    listed = {
+        o for one in actions for o in LONG_OPTION.findall(usage("clufs", "lab", one, "--help"))
+    }
+    assert listed - {"--help"} == set(LONG_OPTION.findall(plain("clufs-lab.8")))
 
 
 def test_the_commands_of_clufs_are_documented() -> None:
@@ -171,12 +190,30 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs run -m ", {mode.name for mode in Mode}),
         ("clufs run -m P", {"PR", "PW"}),
         ("clufs run f -- tru", {"true"}),
+        ("clufs keygen -", {"--dir"}),
+        ("clufs lab re", {"resume", "restart"}),
+        ("clufs lab up --m", {"--members"}),
+        ("clufs lab kill m --what ", {"clufsd", "corosync", "member"}),
+        ("clufs lab exec m -- tru", {"true"}),
         ("clufsd -", {"--state", "--config", "--version", "--help"}),
         ("clufsd --config mount/clufsd.s", {"mount/clufsd.service"}),
         ("clufsd mou", {"mount"}),
     ],
 )
 def test_completion_offers(line: str, offered: set[str]) -> None:
+    replies = offers(line)
+    assert replies >= offered if "--" in line.split() else replies == offered
+
+
+def test_completion_knows_the_members_of_a_lab(tmp_path: Path) -> None:
+    for name in ("provolone", "polishham", "m4"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clufs.toml").touch()
+    assert offers(f"clufs lab kill --dir {tmp_path} p") == {"provolone", "polishham"}
+    assert offers(f"clufs lab up --dir {tmp_path} ") == set()
+
+
+def offers(line: str) -> set[str]:
     words = line.split(" ")
     script = f"""
         . mount/clufs.bash
@@ -187,5 +224,4 @@ def test_completion_offers(line: str, offered: set[str]) -> None:
     """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=MOUNT.parent)
     assert done.stderr == ""
-    replies = set(done.stdout.split())
-    assert replies >= offered if "--" in words else replies == offered
+    return set(done.stdout.split())

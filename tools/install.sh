@@ -29,6 +29,8 @@ $prefix/share/bash-completion/completions/clufs clufs.bash
 $prefix/share/bash-completion/completions/clufsd clufs.bash
 $prefix/share/man/man8/clufsd.8 clufsd.8
 $prefix/share/man/man8/clufs.8 clufs.8
+$prefix/share/man/man8/clufs-keygen.8 clufs-keygen.8
+$prefix/share/man/man8/clufs-lab.8 clufs-lab.8
 $prefix/share/man/man8/mount.clufs.8 mount.clufs.8
 $prefix/share/man/man5/clufs.toml.5 clufs.toml.5
 $prefix/share/man/man7/clufs-files.7 clufs-files.7

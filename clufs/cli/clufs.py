@@ -11,6 +11,8 @@ from clufs.errors import ClufsError, UsageError
 COMMANDS = {
     "run": ("clufs.cli.run", "hold a lock while a command runs"),
     "doctor": ("clufs.cli.doctor", "what this machine lacks, and the line that mends it"),
+    "keygen": ("clufs.cli.keygen", "the keys by which members know each other"),
+    "lab": ("clufs.cli.lab", "a cluster on this machine, to try and to break things"),
 }
 
 USAGE = "usage: clufs COMMAND [ARGUMENT ...]\n\n" + "".join(

@@ -1,4 +1,4 @@
-"""python -m clufs.cli.lab: three members on this machine, each in namespaces of its own.
+"""clufs lab: three members on this machine, each in namespaces of its own.
 
 Each has its own corosync, which form one cluster, and its own clufsd and /clu.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from clufs.errors import ClufsError, MissingPart, UsageError
+from clufs.errors import UsageError
 from clufs.lab import cluster
 from clufs.lab.plan import DIR, MEMBERS_MAX, Lab
 
@@ -31,7 +31,7 @@ def _members(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="lab", description="A cluster on this machine, to try and to break things."
+        prog="clufs lab", description="A cluster on this machine, to try and to break things."
     )
     directory = argparse.ArgumentParser(add_help=False)
     directory.add_argument("--dir", metavar="DIR", default=DIR, help=f"the lab's files ({DIR})")
@@ -42,9 +42,11 @@ def _parser() -> argparse.ArgumentParser:
 
     up = add("up", "bring it up; returns when all members are in and /clu answers")
     up.add_argument("--members", metavar="N", type=_members, default=3, help="how many (3)")
+    up.add_argument("--luns", metavar="N", type=int, default=0, help="shared LUNs: none yet (0)")
+    up.add_argument("--engine", choices=("corosync",), default="corosync", help="corosync")
     execute = add("exec", "run a command in a member; its exit status and output are passed on")
     execute.add_argument("member", metavar="MEMBER")
-    execute.add_argument("words", metavar="COMMAND", nargs="+")
+    execute.add_argument("words", metavar="COMMAND", nargs="*")
     add("shell", "a shell in a member").add_argument("member", metavar="MEMBER")
     for name, (_, purpose) in _FAULTS.items():
         fault = add(name, purpose)
@@ -59,13 +61,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what is asked; 0, or does not return for exec and shell."""
-    arguments = _parser().parse_args(argv)
+    """Do what is asked; 0, or the exit status of what exec and shell ran."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What comes behind is the command's; argparse would take it for options, and another `--` away.
+    at = words.index("--") if words[:1] == ["exec"] and "--" in words else len(words)
+    arguments = _parser().parse_args(words[:at], argparse.Namespace(behind=words[at + 1 :]))
     lab = Lab(arguments.dir)
     command = arguments.command
     cluster.check_machine()
     if command == "up":
+        if arguments.luns != 0:
+            raise UsageError("a lab has no shared LUNs yet: --luns 0")
         cluster.up(lab, arguments.members)
+        names = " ".join(member.name for member in lab.members())
+        print(f"up in {lab.directory}: {names}")
     elif command == "down":
         cluster.down(lab)
     elif command in _FAULTS:
@@ -78,25 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         cluster.heal(lab)
     elif command == "status":
         print("\n".join(cluster.status(lab)))
+    elif command == "exec":
+        if not (words := [*arguments.words, *arguments.behind]):
+            raise UsageError("exec: what? clufs lab exec MEMBER -- COMMAND")
+        return cluster.execute(lab, arguments.member, words)
     else:
-        _become(lab, arguments)
+        return cluster.execute(lab, arguments.member, [os.environ.get("SHELL", "/bin/sh")])
     return 0
-
-
-def _become(lab: Lab, arguments: argparse.Namespace) -> None:
-    """Turn into the command inside a member: descriptors, signals and exit status are its own."""
-    shell = [os.environ.get("SHELL", "/bin/sh")]
-    words = arguments.words if arguments.command == "exec" else shell
-    command = cluster.command_in(lab, arguments.member, words)
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        raise MissingPart(f"{command[0]}: {os.strerror(error.errno or 0)}") from error
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ClufsError as error:
-        print(f"lab: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)

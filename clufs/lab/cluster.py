@@ -7,15 +7,12 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import clufs
-from clufs.errors import ClufsError, MissingPart, ProgramError, UsageError
-from clufs.lab import network, plan, processes
+from clufs.errors import MissingPart, ProgramError, UsageError
+from clufs.lab import enter, inside, network, plan, processes
 from clufs.lab.plan import MOUNT_POINT, SWITCH, Facts, Lab, LabMember
 from clufs.timeouts import LAB_END_S, LAB_EXEC_S, LAB_START_S
 
@@ -47,10 +44,10 @@ def up(lab: Lab, count: int) -> None:
     nothing is left.
     """
     check_machine()
-    if lab.exists() or processes.inits(lab.directory):
-        raise UsageError(f"a lab is up in {lab.directory}: lab down")
+    _claim(lab, count)
     try:
-        _write_files(lab, count)
+        _write_files(lab)
+        processes.start(processes.KEEPER, [str(lab.directory)], [], _environment())
         network.make_bridge(_start_init(lab, SWITCH))
         for member in lab.members():
             _start_namespaces(lab, member)
@@ -60,23 +57,29 @@ def up(lab: Lab, count: int) -> None:
         raise
 
 
-def _write_files(lab: Lab, count: int) -> None:
-    if lab.directory.exists() and any(lab.directory.iterdir()):
+def _claim(lab: Lab, count: int) -> None:
+    """Make the directory this lab's, or raise UsageError."""
+    if not lab.exists() and lab.directory.exists() and any(lab.directory.iterdir()):
         raise UsageError(f"{lab.directory} is not empty and not a lab's")
     lab.directory.mkdir(parents=True, exist_ok=True)
-    mount_point = Path(MOUNT_POINT)
-    # A member's root is the machine's: its mount point must be there, as long as the lab is.
-    lab.write(Facts(count, made_mount_point=not mount_point.exists()))
-    mount_point.mkdir(exist_ok=True)
+    lab.write(Facts(count))
+
+
+def _write_files(lab: Lab) -> None:
+    # Loaded here: it takes longer than all else, and only a lab that comes up needs it.
+    from clufs.cluster.authority import make_keys
+
+    lab.root.mkdir()
     lab.key.touch(mode=0o400)
     lab.key.write_bytes(secrets.token_bytes(_KEY_BYTES))
     everybody = lab.members()
+    make_keys(lab.keys, [member.name for member in everybody])
     for member in everybody:
         for directory in ("corosync", "state"):
             (member.directory / directory).mkdir(parents=True)
         conf = plan.corosync_conf(lab, member, everybody)
         (member.directory / "corosync.conf").write_text(conf)
-        (member.directory / "clufs.toml").write_text(plan.clufs_toml(member))
+        (member.directory / "clufs.toml").write_text(plan.clufs_toml(lab, member))
 
 
 def down(lab: Lab) -> None:
@@ -84,22 +87,14 @@ def down(lab: Lab) -> None:
 
     Raises UsageError if nothing of a lab is there.
     """
-    left = processes.inits(lab.directory)
-    if not left and not lab.exists():
+    left = list(processes.inits(lab.directory).values())
+    keeper = processes.living(lab.keeper)
+    if not left and not keeper and not lab.exists():
         raise UsageError(f"no lab is up in {lab.directory}")
-    kill_inits(list(left.values()))
-    made_mount_point = False
-    with suppress(ClufsError):
-        made_mount_point = lab.facts().made_mount_point
-    if made_mount_point:
-        with suppress(OSError):
-            os.rmdir(MOUNT_POINT)
+    if keeper is not None:
+        left.append(keeper)
+    processes.kill(left, LAB_END_S)
     shutil.rmtree(lab.directory)
-
-
-def kill_inits(pids: list[int]) -> None:
-    """Kill whole members at once; returns when the last process of each is gone."""
-    processes.kill(pids, LAB_END_S)
 
 
 # ------------------------------------------------------------------ members
@@ -114,43 +109,31 @@ def _environment() -> dict[str, str]:
 def _start_init(lab: Lab, name: str) -> int:
     """Start process 1 of a member in namespaces of its own; its pid. Raises ProgramError."""
     flags = ["--fork", "--kill-child", "--pid", "--net", "--mount", "--uts", "--ipc"]
-    command = ["unshare", *flags, "--propagation", "private", sys.executable]
-    init = subprocess.Popen(
-        [*command, "-m", processes.INIT, str(lab.directory), name],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
-        start_new_session=True,
-    )
-    assert init.stdout is not None and init.stderr is not None
-    with init.stdout, init.stderr:
-        if init.stdout.readline() != b"ready\n":
-            raise ProgramError(f"{name}: {init.stderr.read().decode(errors='replace').strip()}")
-    # It is left to itself, and is no zombie of ours that anybody would have to await.
-    init.returncode = 0
-    return processes.inits(lab.directory)[name]
+    prefix = ["unshare", *flags, "--propagation", "private"]
+    words = [str(lab.directory), name, MOUNT_POINT]
+    processes.start(processes.INIT, words, prefix, _environment())
+    return _init(lab, name)
 
 
-def _start_namespaces(lab: Lab, member: LabMember) -> int:
-    init = _start_init(lab, member.name)
-    network.attach(processes.inits(lab.directory)[SWITCH], init, member)
+def _init(lab: Lab, name: str) -> int:
+    init = processes.living(lab.init(name))
+    if init is None:
+        raise ProgramError(f"{name} was killed meanwhile: clufs lab restart {name}")
     return init
+
+
+def _start_namespaces(lab: Lab, member: LabMember) -> None:
+    network.attach(_init(lab, SWITCH), _start_init(lab, member.name), member)
 
 
 def start(lab: Lab, members: list[LabMember]) -> None:
     """Start the services of members whose namespaces are there, and wait for them."""
-    inits = processes.inits(lab.directory)
-    network.apply_cuts(lab, inits)
+    network.apply_cuts(lab, processes.inits(lab.directory))
     for service in SERVICES:
         for member in members:
-            _start_service(inits[member.name], member, service)
+            _start_service(_init(lab, member.name), member, service)
         for member in members:
-            _await_service(lab, inits[member.name], member, service)
-
-
-def _log(member: LabMember, service: str) -> Path:
-    return member.directory / f"{service}.log"
+            _await_service(lab, member, service)
 
 
 def _start_service(init: int, member: LabMember, service: str) -> None:
@@ -158,7 +141,7 @@ def _start_service(init: int, member: LabMember, service: str) -> None:
     # What corosync says before it has its own log file, and all that clufsd says.
     with open(member.directory / f"{service}.out", "wb") as out:
         subprocess.run(
-            [*_enter(init, "/"), *command],
+            [*inside.enter(init, "/"), *command],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -167,61 +150,27 @@ def _start_service(init: int, member: LabMember, service: str) -> None:
         )
 
 
-def _await_service(lab: Lab, init: int, member: LabMember, service: str) -> None:
-    answers = _corosync_answers if service == "corosync" else _clufsd_answers
-    # Whoever is dead or cut off is not waited for.
-    everybody = len(processes.inits(lab.directory)) - 1 if not network.read_cuts(lab) else 1
-    command = member.service(service)
+def _await_service(lab: Lab, member: LabMember, service: str) -> None:
+    """Returns when it is ready. Raises ProgramError with what it lacks, or with its last words."""
+    init = _init(lab, member.name)
+    deadline = time.monotonic() + LAB_EXEC_S
     # It is started by setsid(1), which may not have become it yet.
-    _wait_for(lambda: processes.service(init, command) is not None, LAB_EXEC_S)
-    ready = _wait_for(
-        lambda: processes.service(init, command) is None or answers(init, member, everybody),
-        LAB_START_S,
-    )
-    if processes.service(init, command) is None:
-        raise ProgramError(f"{member.name}: {service} ended: {_last_words(member, service)}")
-    if not ready:
-        words = _last_words(member, service)
-        raise ProgramError(
-            f"{member.name}: {service} is not ready after {LAB_START_S:g} s: {words}"
-        )
-
-
-def _wait_for(true: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not true():
-        if time.monotonic() > deadline:
-            return False
+    while processes.service(init, member.service(service)) is None and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    return True
-
-
-def _corosync_answers(init: int, member: LabMember, everybody: int) -> bool:
-    """Whether it answers and has seen as many nodes as there must be."""
-    done = _inside(init, "corosync-quorumtool", "-s")
-    nodes = [line for line in done.stdout.splitlines() if line.startswith("Nodes:")]
-    return bool(nodes) and int(nodes[0].split()[1]) >= everybody
-
-
-def _clufsd_answers(init: int, member: LabMember, everybody: int) -> bool:
-    out = (member.directory / "clufsd.out").read_text(errors="replace")
-    if f"ready {MOUNT_POINT}\n" not in out:
-        return False
-    return _inside(init, "stat", f"{MOUNT_POINT}/status").returncode == 0
+    deadline = time.monotonic() + LAB_START_S
+    while lacks := inside.lacking(lab, init, member, service):
+        _init(lab, member.name)
+        if processes.service(init, member.service(service)) is None:
+            raise ProgramError(f"{member.name}: {service} ended: {_last_words(member, service)}")
+        if time.monotonic() > deadline:
+            words = f"{lacks} after {LAB_START_S:g} s: {_last_words(member, service)}"
+            raise ProgramError(f"{member.name}: {service} is not ready: {words}")
+        time.sleep(_POLL_S)
 
 
 def _last_words(member: LabMember, service: str) -> str:
-    text = (member.directory / f"{service}.out").read_text(errors="replace")
-    return " / ".join(text.splitlines()[-_LOG_LINES_SHOWN:]) or "it said nothing"
-
-
-def _enter(init: int, directory: str) -> list[str]:
-    kinds = ["--mount", "--uts", "--ipc", "--net", "--pid"]
-    return ["nsenter", "-t", str(init), *kinds, f"--wdns={directory}", "--"]
-
-
-def _inside(init: int, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*_enter(init, "/"), *command], capture_output=True, text=True)
+    lines = inside.service_output(member, service).splitlines()
+    return " / ".join(lines[-_LOG_LINES_SHOWN:]) or "it said nothing"
 
 
 # ------------------------------------------------------------------ what a person does to it
@@ -230,18 +179,16 @@ def _inside(init: int, *command: str) -> subprocess.CompletedProcess[str]:
 def living(lab: Lab, name: str) -> tuple[LabMember, int]:
     """A member and its process 1. Raises UsageError if there is no such member or it is dead."""
     member = lab.member(name)
-    init = processes.inits(lab.directory).get(name)
+    init = processes.living(lab.init(name))
     if init is None:
-        raise UsageError(f"{name} is dead: lab restart {name}")
+        raise UsageError(f"{name} is dead: clufs lab restart {name}")
     return member, init
 
 
-def command_in(lab: Lab, name: str, command: list[str]) -> list[str]:
-    """The command line that runs `command` in a member, in the same directory if it is there too."""
+def execute(lab: Lab, name: str, command: list[str]) -> int:
+    """Run a command in a member as if it ran here; its exit status."""
     _, init = living(lab, name)
-    here = os.getcwd()
-    directory = here if os.path.isdir(f"/proc/{init}/root{here}") else "/"
-    return [*_enter(init, directory), *command]
+    return enter.run(init, command)
 
 
 def _service(lab: Lab, name: str, what: str) -> int:
@@ -249,7 +196,7 @@ def _service(lab: Lab, name: str, what: str) -> int:
     member, init = living(lab, name)
     pid = processes.service(init, member.service(what))
     if pid is None:
-        raise UsageError(f"{name}: {what} does not run: lab restart {name} --what {what}")
+        raise UsageError(f"{name}: {what} does not run: clufs lab restart {name} --what {what}")
     return pid
 
 
@@ -279,10 +226,10 @@ def _signal(lab: Lab, name: str, what: str, number: signal.Signals) -> None:
 def restart(lab: Lab, name: str, what: str) -> None:
     """Kill it if it is there, start it, and wait until it answers. Its disk stays."""
     member = lab.member(name)
-    init = processes.inits(lab.directory).get(name)
     if what == "member":
+        init = processes.living(lab.init(name))
         if init is not None:
-            kill_inits([init])
+            processes.kill([init], LAB_END_S)
         _start_namespaces(lab, member)
         start(lab, [member])
         return
@@ -291,7 +238,7 @@ def restart(lab: Lab, name: str, what: str) -> None:
     if pid is not None:
         processes.kill([pid], LAB_END_S)
     _start_service(init, member, what)
-    _await_service(lab, init, member, what)
+    _await_service(lab, member, what)
 
 
 def cut(lab: Lab, names: tuple[str, ...]) -> None:
@@ -300,17 +247,19 @@ def cut(lab: Lab, names: tuple[str, ...]) -> None:
         raise UsageError("a member cannot be cut from itself")
     for name in names:
         lab.member(name)
-    network.cut(lab, processes.inits(lab.directory), tuple(sorted(names)))
+    with lab.locked():
+        network.cut(lab, processes.inits(lab.directory), tuple(sorted(names)))
 
 
 def heal(lab: Lab) -> None:
     """Mend every cut."""
     lab.facts()
-    network.heal(lab, processes.inits(lab.directory))
+    with lab.locked():
+        network.heal(lab, processes.inits(lab.directory))
 
 
 def status(lab: Lab) -> list[str]:
-    """A line for each member: what runs there, and what it is cut from."""
+    """A line for each member: what runs there, what it is cut from."""
     inits = processes.inits(lab.directory)
     cuts = network.read_cuts(lab)
     return [_status_line(member, inits.get(member.name), cuts) for member in lab.members()]

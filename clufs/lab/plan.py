@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from clufs.errors import ConfigError, UsageError
+from clufs.lab import fence
+from clufs.lab.processes import KEEPER_PID, PID_SUFFIX
 
 DIR = "/run/clufs-lab"
 MOUNT_POINT = "/clu"
@@ -60,7 +67,6 @@ class Facts(msgspec.Struct, frozen=True):
     """What of a lab is on disk beside its members' files (lab.json)."""
 
     members: int
-    made_mount_point: bool
 
 
 class Lab:
@@ -80,6 +86,35 @@ class Lab:
         return self.directory / "cuts"
 
     @property
+    def keys(self) -> Path:
+        """The directory of the members' keys, and their authority's."""
+        return self.directory / "keys"
+
+    @property
+    def root(self) -> Path:
+        """An empty directory, where each member mounts what becomes its root."""
+        return self.directory / "root"
+
+    @property
+    def keeper(self) -> Path:
+        """Where the keeper wrote itself down."""
+        return self.directory / KEEPER_PID
+
+    def init(self, name: str) -> Path:
+        """Where process 1 of a member wrote itself down."""
+        return self.directory / f"{name}{PID_SUFFIX}"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone among the commands of this lab, until the end of the block."""
+        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
+
+    @property
     def _facts(self) -> Path:
         return self.directory / "lab.json"
 
@@ -88,17 +123,21 @@ class Lab:
         return self._facts.exists()
 
     def write(self, facts: Facts) -> None:
-        """Keep what the lab is made of."""
-        self._facts.write_bytes(msgspec.json.encode(facts) + b"\n")
+        """Keep what the lab is made of. Raises UsageError if there is one."""
+        try:
+            with open(self._facts, "xb") as file:
+                file.write(msgspec.json.encode(facts) + b"\n")
+        except FileExistsError:
+            raise UsageError(f"a lab is up in {self.directory}: clufs lab down") from None
 
     def facts(self) -> Facts:
         """What the lab is made of. Raises UsageError if there is none, ConfigError if it is torn."""
         try:
             return msgspec.json.decode(self._facts.read_bytes(), type=Facts)
         except FileNotFoundError:
-            raise UsageError(f"no lab is up in {self.directory}: lab up") from None
+            raise UsageError(f"no lab is up in {self.directory}: clufs lab up") from None
         except msgspec.DecodeError as error:
-            raise ConfigError(f"{self._facts}: {error}: lab down, then up") from error
+            raise ConfigError(f"{self._facts}: {error}: clufs lab down, then up") from error
 
     def members(self) -> list[LabMember]:
         """Everybody, by number. Raises as facts()."""
@@ -158,6 +197,19 @@ logging {{
 """
 
 
-def clufs_toml(member: LabMember) -> str:
-    """clufs.toml of one member."""
-    return f'[member]\nname = "{member.name}"\n'
+def clufs_toml(lab: Lab, member: LabMember) -> str:
+    """clufs.toml of one member. Its fencing agent asks the lab's keeper."""
+    # By its path and without what the environment says: whoever calls it, it is this one.
+    agent = [sys.executable, "-I", "-S", fence.__file__, str(lab.directory)]
+    # What JSON calls a string or a list of them, TOML does too.
+    return f"""\
+[member]
+name = {json.dumps(member.name)}
+
+[engine]
+kind = "corosync"
+keys = {json.dumps(str(lab.keys / member.name))}
+
+[fencing]
+agents = [{{ kind = "command", command = {json.dumps(agent)} }}]
+"""

@@ -1,197 +1,410 @@
-"""The lab and the corosync engine on it: three real members in namespaces."""
+"""The lab: members in namespaces, what can be done to them, and that nothing of it is left."""
 
-import json
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from clufs import config
+from tests.cluster.lab import NAMES, Lab, within
+
 pytestmark = pytest.mark.timeout(100)
 
-# Reports what its engine tells, one JSON list a line; each line it reads is multicast.
-ENGINE = """
-import json, sys, trio
-from dataclasses import astuple
-from clufs.cluster.corosync import CorosyncEngine
+UP = ("up", "up", "up")
+DEAD = ("dead", "dead", "dead")
 
-engine = CorosyncEngine()
-
-def tell(report):
-    values = [v.decode() if isinstance(v, bytes) else v for v in astuple(report)]
-    print(json.dumps([type(report).__name__, *values]), flush=True)
-
-async def main():
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run, nursery.cancel_scope)
-        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            engine.multicast(line.strip().encode())
-        nursery.cancel_scope.cancel()
-
-async def run(scope):
-    await engine.run(tell)
-    scope.cancel()
-
-print(json.dumps(["Me", engine.cluster_name, engine.me.name, len(engine.peers)]), flush=True)
-trio.run(main)
+# Says which of the addresses it is given it can reach.
+REACH = """
+import socket, sys
+for address in sys.argv[1:]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.settimeout(1)
+        line.connect((address, 7))
+        line.send(b"hello")
+        try:
+            line.recv(10)
+        except ConnectionRefusedError:  # by the machine that has the address
+            print(address)
+        except TimeoutError:
+            pass
 """
-
-NAMES = ("provolone", "polishham", "pepicelli")
-
-
-class Lab:
-    """The program, for one directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def line(self, command: str, *words: str) -> list[str]:
-        program = [sys.executable, "-m", "clufs.cli.lab", command]
-        return [*program, "--dir", str(self.directory), *words]
-
-    def run(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # type: ignore[call-overload, no-any-return]
-            self.line(*words), capture_output=True, text=True, timeout=100, **options
-        )
-
-    def do(self, *words: str) -> str:
-        done = self.run(*words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-class Engine:
-    """An engine inside a member, and all that it told."""
-
-    def __init__(self, lab: Lab, member: str, directory: Path) -> None:
-        self.told = directory / f"{member}.told"
-        with open(self.told, "wb") as out:
-            command = lab.line("exec", member, "--", sys.executable, "-c", ENGINE)
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, text=True)
-
-    def reports(self, kind: str) -> list[list[object]]:
-        lines = self.told.read_text().splitlines(keepends=True)
-        found = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [one[1:] for one in found if one[0] == kind]
-
-    def multicast(self, text: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{text}\n")
-        self.process.stdin.flush()
-
-    def is_quorate(self) -> bool:
-        return bool(self.reports("QuorumChanged") and self.reports("QuorumChanged")[-1][1])
-
-    def group(self) -> int:
-        changes = self.reports("GroupChanged")
-        return len(changes[-1][1]) if changes else 0  # type: ignore[arg-type]
-
-
-def within(seconds: float, true: Callable[[], object]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if os.geteuid() != 0:
-        pytest.fail("the lab needs root")
-    lab = Lab(tmp_path_factory.mktemp("lab") / "lab")
-    lab.do("up")
-    yield lab
-    lab.run("down")
 
 
 @pytest.fixture
-def engines(lab: Lab, tmp_path: Path) -> Iterator[list[Engine]]:
-    started = [Engine(lab, name, tmp_path) for name in NAMES]
-    assert within(20, lambda: all(e.group() == 3 and e.is_quorate() for e in started))
-    yield started
-    for engine in started:
-        engine.process.communicate()
+def stranger() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is no member's."""
+    process = subprocess.Popen(["sleep", "1000"])
+    yield process
+    process.kill()
+    process.wait()
 
 
-def test_engines_know_the_cluster(engines: list[Engine]) -> None:
-    told = [engine.reports("Me")[0] for engine in engines]
-    assert told == [["clufs-lab", name, 3] for name in NAMES]
+def init_of(lab: Lab, member: str) -> int:
+    return int((lab.directory / f"{member}.init").read_text().split()[0])
 
 
-def test_all_members_see_one_order(engines: list[Engine]) -> None:
-    for number in range(50):
-        for at, engine in enumerate(engines):
-            engine.multicast(f"{at} {number}")
-    assert within(20, lambda: all(len(e.reports("Delivered")) >= 150 for e in engines))
-    orders = [engine.reports("Delivered") for engine in engines]
-    assert orders[0] == orders[1] == orders[2]
-    assert [text for sender, text in orders[0] if sender == 2] == [f"1 {n}" for n in range(50)]
+def lives(pid: int) -> bool:
+    """Whether one of the lab's processes is there, and not only waits for somebody to see it dead."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
-def test_a_cut_takes_the_quorum_and_healing_brings_it_back(lab: Lab, engines: list[Engine]) -> None:
-    lab.do("cut", "pepicelli")
-    assert "cut=all" in lab.do("status").splitlines()[2]
-    assert within(20, lambda: not engines[2].is_quorate())
-    assert within(20, lambda: engines[0].group() == 2)
-    assert engines[0].is_quorate()
-    lab.do("heal")
-    assert within(20, lambda: all(e.group() == 3 and e.is_quorate() for e in engines))
-    rings = {json.dumps(engine.reports("GroupChanged")[-1]) for engine in engines}
-    assert len(rings) == 1
+def agent(lab: Lab, name: str, configured: str = "provolone") -> list[str]:
+    """The fencing agent's command line for a member, as clufs.toml of another says."""
+    (only,) = config.load(lab.directory / configured / "clufs.toml").fencing.agents
+    return [*only.command, name]
 
 
-def test_a_killed_corosync_is_told(lab: Lab, engines: list[Engine]) -> None:
-    lab.do("kill", "polishham", "--what", "corosync")
-    assert within(10, lambda: engines[1].reports("EngineLost"))
-    assert within(20, lambda: engines[0].group() == 2)
-    lab.do("restart", "polishham", "--what", "corosync")
-    assert "corosync=up" in lab.do("status").splitlines()[1]
+def fence(lab: Lab, name: str, by: str = "provolone") -> subprocess.CompletedProcess[str]:
+    return lab.run("exec", by, "--", "env", "-i", *agent(lab, name, by))
+
+
+# ------------------------------------------------------------------ up
+
+
+def test_up_says_who_is_in(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab")
+    try:
+        assert lab.do("up", "--members", "4", "--engine", "corosync", "--luns", "0") == (
+            f"up in {lab.directory}: provolone polishham pepicelli m4\n"
+        )
+        assert [lab.state(name) for name in (*NAMES, "m4")] == [UP] * 4
+    finally:
+        lab.run("down")
+
+
+def test_members_are_told_of_the_cluster(lab: Lab) -> None:
+    for name in NAMES:
+        told = config.load(lab.directory / name / "clufs.toml")
+        assert (told.member.name, told.engine.kind) == (name, "corosync")
+        keys = sorted(path.name for path in Path(told.engine.keys).iterdir())
+        assert keys == ["ca.pem", "member.pem"]
+
+
+def test_a_member_has_a_root_of_its_own(lab: Lab) -> None:
+    assert lab.sh("provolone", "ls /clu/locks; ls /run") == "public\ncorosync.pid\n"
+    assert lab.sh("provolone", f"cat {lab.directory}/provolone/clufs.toml")
+    # What is new in the machine's root directory or in the member's stays there.
+    assert lab.sh("provolone", "touch /of-provolone && ls /of-provolone")
+    assert not Path("/of-provolone").exists()
+
+
+def test_two_labs_do_not_disturb_each_other(lab: Lab, tmp_path: Path) -> None:
+    links = Path("/proc/net/dev").read_text().count("\n")
+    had_mount_point = Path("/clu").exists()
+    other = Lab(tmp_path / "other")
+    other.do("up", "--members", "1")
+    assert Path("/clu").exists() == had_mount_point
+    assert Path("/proc/net/dev").read_text().count("\n") == links
+    other.sh("provolone", "mkdir /clu/locks/other")
+    other.do("cut", "provolone")
+    assert lab.sh("provolone", "ls /clu/locks") == "public\n"
+    assert "cut" not in lab.states()["provolone"]
+    other.do("kill", "provolone")
+    assert fence(lab, "provolone", by="polishham").returncode == 0
+    assert lab.state("provolone") == DEAD
+    other.do("restart", "provolone")
+    lab.do("restart", "provolone")
+    other.do("down")
+    assert [lab.state(name) for name in NAMES] == [UP] * 3
+    assert lab.sh("provolone", "ls /clu/locks") == "public\n"
+
+
+def test_two_at_once_for_one_directory(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab")
+    lines = [lab.line("up", "--members", "1") for _ in range(2)]
+    started = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for line in lines]
+    said = [process.communicate()[1] for process in started]
+    try:
+        assert sorted(process.returncode for process in started) == [0, 2]
+        assert f"clufs lab: a lab is up in {lab.directory}: clufs lab down\n" in said
+        assert lab.state("provolone") == UP
+    finally:
+        lab.run("down")
+
+
+def test_up_leaves_alone_what_is_not_a_labs(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear\n")
+    done = Lab(tmp_path).run("up")
+    assert (done.returncode, "not empty and not a lab's" in done.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
+
+
+# ------------------------------------------------------------------ exec and shell
 
 
 def test_exec_passes_everything_through(lab: Lab) -> None:
-    done = lab.run(
-        "exec", "polishham", "--", "sh", "-c", "hostname; cat; echo e >&2; exit 7", input="in\n"
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (7, "polishham\nin\n", "e\n")
-    assert lab.do("exec", "provolone", "--", "ls", "/clu/locks") == "public\n"
+    script = "hostname; cat; echo $* >&2; exit 7"
+    done = lab.run("exec", "polishham", "--", "sh", "-c", script, "-", "--", "-x", input="in\n")
+    assert (done.returncode, done.stdout, done.stderr) == (7, "polishham\nin\n", "-- -x\n")
+    assert lab.run("exec", "polishham", "--", "sh", "-c", "kill -9 $$").returncode == -9
+    assert lab.run("exec", "polishham", "--", "pwd", cwd="/usr").stdout == "/usr\n"
+    assert lab.run("exec", "polishham", "--", "sh", "-c", "yes | head -n 1").stderr == ""
+    assert [lab.run("exec", "polishham", "--", x).returncode for x in ("/", "no-such")] == [
+        126,
+        127,
+    ]
+
+
+def test_a_command_ends_with_the_one_who_asked(alone: Lab, tmp_path: Path) -> None:
+    caller = alone.start("provolone", "sleep", "4711", stdout=subprocess.DEVNULL)
+    sleeps = "pgrep -f '^sleep 4711$' | wc -l"
+    assert within(10, lambda: alone.sh("provolone", sleeps) == "1\n")
+    caller.kill()
+    caller.wait()
+    assert within(10, lambda: alone.sh("provolone", sleeps) == "0\n")
+
+
+def test_a_shell_has_its_terminal(alone: Lab) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        line = alone.line("shell", "provolone")
+        os.execvpe(line[0], line, {**os.environ, "SHELL": "/bin/bash"})
+    said = b""
+
+    def says(text: bytes) -> bool:
+        nonlocal said
+        if select.select([terminal], [], [], 0.05)[0]:
+            said += os.read(terminal, 4096)
+        return text in said
+
+    os.write(terminal, b"hostname -s; sleep 100\n")
+    assert within(10, lambda: says(b"\rprovolone\r\n"))
+    # Ctrl-Z and Ctrl-C reach what runs in the foreground, and nothing else.
+    os.write(terminal, b"\x1a")
+    assert within(10, lambda: says(b"Stopped"))
+    os.write(terminal, b"fg\n")
+    assert within(10, lambda: says(b"fg\r\n"))
+    time.sleep(0.2)
+    os.write(terminal, b"\x03")
+    os.write(terminal, b"echo was $?\n")
+    assert within(10, lambda: says(b"\rwas 130\r\n"))
+    os.write(terminal, b"exit 7\n")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    os.close(terminal)
+
+
+# ------------------------------------------------------------------ faults
 
 
 def test_a_member_dies_whole_and_comes_back(lab: Lab) -> None:
+    lab.sh("provolone", f"echo kept > {lab.directory}/provolone/state/kept")
+    sleep = lab.start("provolone", "sleep", "1000")
+    assert within(10, lambda: lab.sh("provolone", "pgrep sleep || :"))
     lab.do("kill", "provolone")
-    assert lab.do("status").splitlines()[0].endswith("member=dead corosync=dead clufsd=dead")
+    assert lab.state("provolone") == DEAD
+    assert sleep.wait(10) == -signal.SIGKILL
     assert lab.run("exec", "provolone", "--", "true").returncode == 2
     lab.do("restart", "provolone")
-    assert lab.do("status").splitlines()[0].endswith("member=up corosync=up clufsd=up")
+    assert lab.state("provolone") == UP
+    assert lab.sh("provolone", f"cat {lab.directory}/provolone/state/kept") == "kept\n"
 
 
-def test_a_paused_member_stands_still(lab: Lab) -> None:
-    lab.do("pause", "pepicelli")
-    paused = "member=paused corosync=paused clufsd=paused"
-    assert lab.do("status").splitlines()[2].endswith(paused)
-    lab.do("resume", "pepicelli")
-    assert lab.do("status").splitlines()[2].endswith("member=up corosync=up clufsd=up")
+@pytest.mark.parametrize("what", ["clufsd", "corosync"])
+def test_a_program_dies_and_comes_back(alone: Lab, what: str) -> None:
+    at = ("member", "corosync", "clufsd").index(what)
+    member = init_of(alone, "provolone")
+    before = alone.sh("provolone", f"pgrep -f {what}")
+    alone.do("kill", "provolone", "--what", what)
+    assert alone.state("provolone")[at] == "dead"
+    done = alone.run("pause", "provolone", "--what", what)
+    assert f"clufs lab restart provolone --what {what}\n" in done.stderr
+    for _ in range(2):
+        alone.do("restart", "provolone", "--what", what)
+        assert alone.state("provolone")[at] == "up"
+        after = alone.sh("provolone", f"pgrep -f {what}")
+        assert not set(after.split()) & set(before.split())
+        before = after
+    assert init_of(alone, "provolone") == member
+    # Whichever it was that came back, all is well then.
+    assert within(20, lambda: alone.run("exec", "provolone", "--", "ls", "/clu").returncode == 0)
 
 
-def test_what_is_wrong_is_said(lab: Lab) -> None:
-    for words in (["up"], ["kill", "nobody"], ["cut", "provolone", "provolone"]):
-        done = lab.run(*words)
-        assert (done.returncode, done.stderr.startswith("lab: ")) == (2, True)
+@pytest.mark.parametrize(
+    ("what", "paused"),
+    [
+        ("member", ("paused", "paused", "paused")),
+        ("corosync", ("up", "paused", "up")),
+        ("clufsd", ("up", "up", "paused")),
+    ],
+)
+def test_what_is_paused_stands_still(alone: Lab, what: str, paused: tuple[str, ...]) -> None:
+    assert alone.state("provolone") == UP
+    alone.do("pause", "provolone", "--what", what)
+    assert alone.state("provolone") == paused
+    alone.do("resume", "provolone", "--what", what)
+    assert alone.state("provolone") == UP
+
+
+def reached(lab: Lab, member: str) -> set[str]:
+    """Whom a member reaches."""
+    addresses = {states["address"]: name for name, states in lab.states().items()}
+    words = [sys.executable, "-S", "-c", REACH, *addresses]
+    return {addresses[line] for line in lab.do("exec", member, "--", *words).split()}
+
+
+def test_two_are_cut_from_each_other(quiet: Lab) -> None:
+    everybody = set(NAMES)
+    assert [reached(quiet, name) for name in NAMES] == [everybody] * 3
+    quiet.do("cut", "pepicelli", "provolone")
+    assert quiet.states()["provolone"]["cut"] == "pepicelli"
+    assert "cut" not in quiet.states()["polishham"]
+    assert reached(quiet, "provolone") == {"provolone", "polishham"}
+    assert reached(quiet, "polishham") == everybody
+    assert reached(quiet, "pepicelli") == {"pepicelli", "polishham"}
+    quiet.do("heal")
+    assert [reached(quiet, name) for name in NAMES] == [everybody] * 3
+
+
+def test_one_is_cut_off(quiet: Lab) -> None:
+    quiet.do("cut", "polishham")
+    assert quiet.states()["polishham"]["cut"] == "all"
+    assert reached(quiet, "polishham") == {"polishham"}
+    assert reached(quiet, "provolone") == {"provolone", "pepicelli"}
+    quiet.do("heal")
+    assert reached(quiet, "polishham") == set(NAMES)
+
+
+def test_a_cut_holds_for_who_comes_back(quiet: Lab) -> None:
+    quiet.do("cut", "polishham", "pepicelli")
+    quiet.do("cut", "provolone")
+    quiet.do("restart", "pepicelli")
+    quiet.do("pause", "pepicelli", "--what", "clufsd")
+    assert reached(quiet, "pepicelli") == {"pepicelli"}
+    quiet.do("heal")
+    assert reached(quiet, "pepicelli") == set(NAMES)
+
+
+# ------------------------------------------------------------------ fencing
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_member_is_fenced_from_inside_another(lab: Lab, paused: bool) -> None:
+    sleep = lab.start("polishham", "sleep", "1000")
+    assert within(10, lambda: lab.sh("polishham", "pgrep sleep || :"))
+    init = init_of(lab, "polishham")
+    if paused:
+        lab.do("pause", "polishham")
+    # Twice: another member may repeat what the first one did.
+    for by in ("provolone", "pepicelli"):
+        done = fence(lab, "polishham", by)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert not lives(init)
+    assert sleep.wait(10) == -signal.SIGKILL
+    assert lab.state("polishham") == DEAD
+    assert lab.state("provolone") == lab.state("pepicelli") == UP
+    lab.do("restart", "polishham")
+    assert lab.state("polishham") == UP
+
+
+def test_a_request_survives_the_one_who_asked(lab: Lab) -> None:
+    ask = f"""
+import os, socket
+os.chdir({str(lab.directory)!r})
+line = socket.socket(socket.AF_UNIX)
+line.connect("fence.sock")
+line.send(b"polishham")
+os.kill(os.getpid(), 9)
+"""
+    assert lab.run("exec", "provolone", "--", sys.executable, "-c", ask).returncode == -9
+    assert within(10, lambda: lab.state("polishham") == DEAD)
+    lab.do("restart", "polishham")
+
+
+@pytest.mark.parametrize("name", ["switch", "keeper", "nobody", "", "../lab/provolone", "1"])
+def test_nothing_but_a_member_is_fenced(lab: Lab, name: str) -> None:
+    done = fence(lab, name)
+    assert (done.returncode, done.stderr.startswith(f"no member {name!r}: ")) == (1, True)
+    assert [lab.state(name) for name in NAMES] == [UP] * 3
+
+
+def test_a_stranger_with_a_members_number_is_not_killed(
+    lab: Lab, stranger: "subprocess.Popen[bytes]"
+) -> None:
+    lab.do("kill", "polishham")
+    record = lab.directory / "polishham.init"
+    written = record.read_text()
+    started = Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    # The number was given away again.
+    record.write_text(f"{stranger.pid} {written.split()[1]}\n")
+    assert fence(lab, "polishham").returncode == 0
+    assert stranger.poll() is None
+    # Or the record says something else than it should, or nothing.
+    record.write_text(f"{stranger.pid} {started}\n")
+    done = fence(lab, "polishham")
+    assert (done.returncode, "is not process 1 of a member" in done.stderr) == (1, True)
+    assert stranger.poll() is None
+    record.write_text("")
+    done = fence(lab, "polishham")
+    assert (done.returncode, "not known to be dead" in done.stderr) == (1, True)
+    record.write_text(written)
+    lab.do("restart", "polishham")
+
+
+def test_others_than_root_fence_nobody(lab: Lab) -> None:
+    command = ["setpriv", "--reuid", "65534", "--clear-groups", "--", *agent(lab, "polishham")]
+    # Whatever bars its way: a directory, the socket or the interpreter.
+    assert lab.run("exec", "provolone", "--", *command).returncode not in (0, -9)
+    assert os.stat(lab.directory / "fence.sock").st_mode & 0o777 == 0o600
+    assert lab.state("polishham") == UP
+
+
+def test_without_the_keeper_nobody_is_dead(alone: Lab) -> None:
+    keeper = int((alone.directory / "keeper.pid").read_text().split()[0])
+    os.kill(keeper, signal.SIGKILL)
+    assert within(10, lambda: fence(alone, "provolone").returncode == 1)
+    assert "the lab's keeper" in fence(alone, "provolone").stderr
+    assert alone.state("provolone") == UP
+
+
+# ------------------------------------------------------------------ what is wrong, and down
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["up"], "a lab is up in "),
+        (["up", "--luns", "1"], "a lab has no shared LUNs yet: --luns 0"),
+        (["kill", "nobody"], "no member 'nobody': provolone polishham pepicelli"),
+        (["cut", "provolone", "provolone"], "a member cannot be cut from itself"),
+        (["cut", *NAMES], "cut takes one member or two"),
+    ],
+)
+def test_what_is_wrong_is_said(lab: Lab, words: list[str], sentence: str) -> None:
+    done = lab.run(*words)
+    assert (done.returncode, done.stderr.startswith(f"clufs lab: {sentence}")) == (2, True)
 
 
 def test_down_leaves_nothing(lab: Lab) -> None:
-    links = Path("/proc/net/dev").read_text().count("\n")
-    inits = [path.read_text().split()[0] for path in lab.directory.glob("*.init")]
-    assert len(inits) == 4
+    records = [*lab.directory.glob("*.init"), lab.directory / "keeper.pid"]
+    pids = [int(path.read_text().split()[0]) for path in records]
+    assert len(pids) == 5
     # One member was killed by somebody else.
-    os.kill(int(inits[0]), 9)
+    os.kill(pids[0], signal.SIGKILL)
     lab.do("down")
     assert not lab.directory.exists()
-    assert not [pid for pid in inits if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in pids if lives(pid)]
     assert str(lab.directory) not in Path("/proc/self/mountinfo").read_text()
-    assert Path("/proc/net/dev").read_text().count("\n") == links
-    assert lab.run("status").returncode == 2
+    for command in ("down", "status", "heal"):
+        done = lab.run(command)
+        assert (done.returncode, "no lab is up in" in done.stderr) == (2, True)
+
+
+def test_the_keeper_ends_with_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "lab.json").write_text('{"members":1}\n')
+    command = [sys.executable, "-m", "clufs.lab.keeper", str(tmp_path)]
+    keeper = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert keeper.stdout is not None
+    assert keeper.stdout.readline() == b"ready\n"
+    (tmp_path / "lab.json").unlink()
+    assert keeper.wait(10) == 0
+    keeper.stdout.close()

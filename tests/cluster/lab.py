@@ -1,0 +1,62 @@
+"""`clufs lab` as the tests use it: the program, for one directory, and waiting for what it brings."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+NAMES = ("provolone", "polishham", "pepicelli")
+
+
+class Lab:
+    """The program, for one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def line(self, command: str, *words: str) -> list[str]:
+        """The command line of `clufs lab COMMAND WORDS`."""
+        program = [sys.executable, "-m", "clufs.cli.clufs", "lab", command]
+        return [*program, "--dir", str(self.directory), *words]
+
+    def run(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run it, whatever comes of it."""
+        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+            self.line(*words), capture_output=True, text=True, timeout=100, **options
+        )
+
+    def do(self, *words: str) -> str:
+        """Run what must succeed; what it printed."""
+        done = self.run(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def sh(self, member: str, script: str) -> str:
+        """Run a shell script in a member; what it printed."""
+        return self.do("exec", member, "--", "sh", "-c", script)
+
+    def start(self, member: str, *command: str, **options: object) -> "subprocess.Popen[str]":
+        """Start a command in a member; it gets SIGTERM when the returned process is gone."""
+        line = self.line("exec", member, "--", *command)
+        return subprocess.Popen(line, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+    def states(self) -> dict[str, dict[str, str]]:
+        """What `status` prints, by member."""
+        lines = [line.split() for line in self.do("status").splitlines()]
+        return {name: dict(word.split("=") for word in words) for name, *words in lines}
+
+    def state(self, member: str) -> tuple[str, str, str]:
+        """How a member, its corosync and its clufsd are."""
+        states = self.states()[member]
+        return states["member"], states["corosync"], states["clufsd"]
+
+
+def within(seconds: float, true: Callable[[], object]) -> bool:
+    """Whether something comes true within that time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
