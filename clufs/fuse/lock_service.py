@@ -152,18 +152,18 @@ class LockService(Telling):
             parent = self._parent(owner, process, handle.parent_key)
         handle.fresh = True
         handle.locker = owner
-        effects = self._step(
-            now, Asked(owner, handle.key, asked, party, ask, parent, place, process)
-        )
+        event = Asked(owner, handle.key, asked, party, ask, parent, place, process)
+        effects = self._step(now, event)
         if len(effects) == 1 and type(effects[0]) is Grant:
             owner.put_on(self.record)
             self.metrics.grants += 1
             return len(data)
-        return self._outcome(now, effects, handle, request, data, line, owner, process, ask)
+        return self._outcome(now, event, effects, handle, request, data, line, owner, process, ask)
 
     def _outcome(
         self,
         now: float,
+        event: Asked,
         effects: Iterable[Effect],
         handle: LockHandle,
         request: Request,
@@ -176,11 +176,13 @@ class LockService(Telling):
         """Carry out the effects of one's own request, and find in them what became of it."""
         waiting: Lock | None = None
         error: ClufsError | None = None
+        decided = False
         for effect in effects:
             kind = type(effect)
             if kind is Grant and effect.sync:  # type: ignore[union-attr]
                 owner.put_on(self.record)
                 self.metrics.grants += 1
+                decided = True
             elif type(effect) is Queue:
                 waiting = effect.lock
                 if ask is None:
@@ -191,14 +193,32 @@ class LockService(Telling):
             elif kind is Refuse and effect.lock is waiting:  # type: ignore[union-attr]
                 error, waiting = effect.error, None  # type: ignore[union-attr]
                 self.metrics.refused(error)
-            elif kind is not Done:
+            elif kind is Done:
+                decided = True
+            else:
                 self._deeds[kind](now, effect)
+        self.flush_sent()
         if error is not None:
             raise error
+        if waiting is None and not decided:
+            return self._wait_elsewhere(
+                now, event, ask or Ask(line, data, owner, process, handle, request, now)
+            )
         if waiting is None or waiting.wanted is None:
             return len(data)
         assert ask is not None
         return self._wait(now, ask, waiting)
+
+    def _wait_elsewhere(self, now: float, event: Asked, ask: Ask) -> int | None:
+        """Another member decides: until its answer comes this is a wait like any other."""
+        event.client = ask
+        lock = ask.owner.locks.get(ask.handle.key)
+        if event.request.verb is Verb.LOCK and lock is not None:
+            lock.client = ask
+            return self._wait(now, ask, lock)
+        assert ask.request is not None
+        self.parked.add(ask.request, ask)
+        return None
 
     def _wait(self, now: float, ask: Ask, lock: Lock) -> int | None:
         ask.lock = lock
@@ -294,7 +314,7 @@ class LockService(Telling):
         lock = ask.lock
         if lock is not None and lock.wanted is not None and lock.client is ask:
             now = monotonic()
-            if isinstance(error, Interrupted):
+            if isinstance(error, Interrupted) and lock.place:
                 ask.owner.withdrawn = (
                     ask.handle.key, ask.data, lock.place, now + WITHDRAWN_PLACE_S
                 )  # fmt: skip
@@ -308,7 +328,9 @@ class LockService(Telling):
 
     def _interrupted(self, waiter: Ask | Await) -> None:
         error = Interrupted("a signal ended the wait")
-        if isinstance(waiter, Ask):
+        if isinstance(waiter, Ask) and waiter.lock is None:
+            self._decided(waiter, None)  # a release on its way takes effect, come what may
+        elif isinstance(waiter, Ask):
             self._withdraw(waiter, error)
         else:
             if waiter.ask.awaits:

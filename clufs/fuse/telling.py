@@ -6,7 +6,20 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from clufs.dlm.interface import BlockEnded, Cycle, Effect, Event, Grant, Notify, Refuse, Released
+from clufs.dlm.interface import (
+    BlockEnded,
+    Cycle,
+    Done,
+    Effect,
+    Event,
+    Grant,
+    Left,
+    Notify,
+    Recovered,
+    Refuse,
+    Released,
+    Send,
+)
 from clufs.dlm.modes import Mode
 from clufs.errors import Cancelled, ClufsError, Interrupted
 from clufs.fuse import processes
@@ -15,6 +28,7 @@ from clufs.fuse.owners import LockOwner, MemberOwner, ProcessOwner
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
+    from clufs.dlm.messages import Message
     from clufs.dlm.node import Node
     from clufs.fuse.lock_handle import LockHandle
     from clufs.fuse.lowlevel import Request
@@ -24,9 +38,17 @@ if TYPE_CHECKING:
 
 
 class Telling:
-    """Carries out effects. parked: the system calls that wait to be told."""
+    """Carries out effects. parked: the system calls that wait to be told.
+
+    send, flush: hand a message to the stream to a member; let go what was handed over.
+    recovered, left: told when recovery is complete here, and when nothing is mastered here any more.
+    """
 
     parked: Parked
+    send: Callable[[str, Message], None]
+    flush: Callable[[], None]
+    recovered: Callable[[Recovered], None]
+    left: Callable[[], None]
 
     def __init__(self, node: Node, tree: LockTree, record: OwnerRecord, journals: Journals) -> None:
         self.node = node
@@ -35,6 +57,7 @@ class Telling:
         self.journals = journals
         self.metrics = journals.metrics
         self._step = node.step
+        self._sent = False
         self._member_owners: dict[int, MemberOwner] = {}
         self._lost: dict[Lock, tuple[int, ProcessOwner, int]] = {}
         self._pollers: dict[bytes, dict[LockHandle, None]] = {}
@@ -45,6 +68,10 @@ class Telling:
             Released: self._released,
             BlockEnded: self._block_ended,
             Cycle: self._cycle,
+            Done: self._done,
+            Send: self._send,
+            Recovered: self._recovered,
+            Left: self._left,
         }
 
     def run(self, event: Event) -> None:
@@ -58,6 +85,30 @@ class Telling:
             deed = deeds.get(type(effect))
             if deed is not None:
                 deed(now, effect)
+        self.flush_sent()
+
+    def flush_sent(self) -> None:
+        """Let go what was sent, without waiting for the loop's next round."""
+        if self._sent:
+            self._sent = False
+            self.flush()
+
+    def _send(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Send)
+        self.send(effect.member, effect.message)
+        self._sent = True
+
+    def _recovered(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Recovered)
+        self.recovered(effect)
+
+    def _left(self, now: float, effect: object) -> None:
+        self.left()
+
+    def _done(self, now: float, effect: object) -> None:
+        assert isinstance(effect, Done)
+        if isinstance(effect.client, Ask):
+            self._decided(effect.client, None)
 
     def _granted(self, now: float, effect: object) -> None:
         assert isinstance(effect, Grant)
