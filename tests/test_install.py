@@ -10,6 +10,7 @@ BIN = Path(sys.executable).parent
 INSTALLED = {
     "sbin/mount.clufs",
     "sbin/mount.fuse.clufs",
+    "opt/c/bin/clu_get_info",
     "opt/c/bin/clufs",
     "opt/c/sbin/clufsd",
     "opt/c/lib/systemd/system/clufsd.service",
@@ -17,6 +18,7 @@ INSTALLED = {
     "opt/c/share/bash-completion/completions/clufsd",
     "opt/c/share/man/man5/clufs.toml.5",
     "opt/c/share/man/man7/clufs-files.7",
+    "opt/c/share/man/man8/clu_get_info.8",
     "opt/c/share/man/man8/clufs.8",
     "opt/c/share/man/man8/clufs-keygen.8",
     "opt/c/share/man/man8/clufs-lab.8",
@@ -50,7 +52,7 @@ def test_everything_is_installed_and_taken_away(tmp_path: Path) -> None:
 def test_the_links_lead_to_programs(tmp_path: Path) -> None:
     run("install", tmp_path)
     links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
-    assert len(links) == 4
+    assert len(links) == 5
     for link in links:
         assert link.resolve() == (BIN / link.name).resolve()
         assert (BIN / link.name).exists()

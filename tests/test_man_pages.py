@@ -46,15 +46,8 @@ def usage(*command: str) -> str:
 
 
 def test_all_pages_are_there() -> None:
-    names = [
-        "clufs-files.7",
-        "clufs-keygen.8",
-        "clufs-lab.8",
-        "clufs.8",
-        "clufs.toml.5",
-        "clufsd.8",
-    ]
-    assert [page.name for page in PAGES] == [*names, "mount.clufs.8"]
+    names = "clu_get_info.8 clufs-files.7 clufs-keygen.8 clufs-lab.8 clufs.8 clufs.toml.5 clufsd.8"
+    assert [page.name for page in PAGES] == [*names.split(), "mount.clufs.8"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -94,6 +87,11 @@ def test_every_option_of_keygen_and_lab_is_documented_and_exists() -> None:
         o for one in actions for o in LONG_OPTION.findall(usage("clufs", "lab", one, "--help"))
     }
     assert listed - {"--help"} == set(LONG_OPTION.findall(plain("clufs-lab.8")))
+
+
+def test_the_options_of_clu_get_info_are_documented_and_exist() -> None:
+    listed = set(re.findall(r"^  (-\w+)", usage("clu_get_info", "-h"), re.M))
+    assert tagged("clu_get_info.8", "OPTIONS") - {"MEMBERID"} == listed - {"-h"}
 
 
 def test_the_commands_of_clufs_are_documented() -> None:

@@ -19,6 +19,7 @@ links="
 /sbin/mount.clufs mount.clufs
 /sbin/mount.fuse.clufs mount.fuse.clufs
 $prefix/bin/clufs clufs
+$prefix/bin/clu_get_info clu_get_info
 $prefix/sbin/clufsd clufsd
 "
 
@@ -29,6 +30,7 @@ $prefix/share/bash-completion/completions/clufs clufs.bash
 $prefix/share/bash-completion/completions/clufsd clufs.bash
 $prefix/share/man/man8/clufsd.8 clufsd.8
 $prefix/share/man/man8/clufs.8 clufs.8
+$prefix/share/man/man8/clu_get_info.8 clu_get_info.8
 $prefix/share/man/man8/clufs-keygen.8 clufs-keygen.8
 $prefix/share/man/man8/clufs-lab.8 clufs-lab.8
 $prefix/share/man/man8/mount.clufs.8 mount.clufs.8

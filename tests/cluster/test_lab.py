@@ -193,6 +193,14 @@ def test_a_shell_has_its_terminal(alone: Lab) -> None:
     os.close(terminal)
 
 
+def test_clu_get_info_reads_a_real_clu(alone: Lab) -> None:
+    program = [sys.executable, "-m", "clufs.cli.clu_get_info"]
+    said = alone.do("exec", "provolone", "--", *program, "-full")
+    assert "\nmemberid for this member = 1\n" in said
+    assert "        Hostname = provolone\n" in said
+    assert "        Member state = UP\n" in said
+
+
 # ------------------------------------------------------------------ faults
 
 
