@@ -120,7 +120,6 @@ class Queries:
         self._open: dict[int, _Open] = {}
         self._late: dict[str, None] = {}
         self._masters: OrderedDict[bytes, str] = OrderedDict()
-        self.asked = 0
 
     # ------------------------------------------------------------ what is known
 
@@ -154,7 +153,7 @@ class Queries:
         Raises HostDown.
         """
         try:
-            answer = await self._of_master(name, What.FACTS)
+            answer = await self._of_master(Question(0, What.FACTS, name))
         except HostDown:
             block = self.node.find(name)
             if block is None:
@@ -165,7 +164,7 @@ class Queries:
 
     async def report(self, name: bytes) -> bytes | None:
         """The report of the block, by its master; None if no lock on it exists. Raises HostDown."""
-        answer = await self._of_master(name, What.REPORT)
+        answer = await self._of_master(Question(0, What.REPORT, name))
         return answer.text if answer.outcome == Outcome.FOUND else None
 
     async def holds(self, name: bytes, mode: str, number: int) -> bool:
@@ -173,7 +172,7 @@ class Queries:
         must have quorum. Raises HostDown."""
         if self.node.suspended:
             raise HostDown("this member has no quorum")
-        answer = await self._of_master(name, What.HOLDS, mode, number)
+        answer = await self._of_master(Question(0, What.HOLDS, name, mode, number))
         return answer.outcome == Outcome.FOUND
 
     async def names(self, directory: bytes) -> set[bytes]:
@@ -182,12 +181,14 @@ class Queries:
         self._must_have_quorum()
         found: set[bytes] = set()
         failed: list[HostDown] = []
+        question = Question(0, What.NAMES, directory)
+        deadline = trio.current_time() + QUERY_S
 
         async def ask(member: str) -> None:
             try:
-                answer = await self._ask(member, What.NAMES, directory)
+                answer = await self._ask(member, question, deadline)
                 if answer.outcome != Outcome.FOUND:
-                    raise HostDown(f"{member} has no quorum")
+                    raise HostDown(f"{member} has left, or has no quorum")
                 found.update(answer.names)
             except HostDown as error:
                 failed.append(error)
@@ -205,29 +206,32 @@ class Queries:
         if self.node.suspended:
             raise HostDown("this member has no quorum, and nothing of this is known here")
 
-    async def _of_master(self, name: bytes, what: What, mode: str = "", number: int = 0) -> Answer:
-        """The answer of the block's master, wherever it is."""
-        self._must_have_quorum()
-        with trio.move_on_after(QUERY_S):
-            while True:
-                answer = await self._try_master(name, what, mode, number)
-                if answer.outcome not in (Outcome.NOT_MASTER, Outcome.NOT_NOW):
-                    return answer
-                self._masters.pop(name, None)
-                await trio.sleep(QUERY_AGAIN_S)
-                self._must_have_quorum()
-        raise HostDown("the master of the lock is being replaced, or does not answer in time")
+    async def _of_master(self, question: Question) -> Answer:
+        """The answer of the block's master, wherever it is; a recovery on the way is waited for
+        within the time of one question."""
+        deadline = trio.current_time() + QUERY_S
+        while True:
+            self._must_have_quorum()
+            answer = await self._try_master(question, deadline)
+            if answer.outcome not in (Outcome.NOT_MASTER, Outcome.NOT_NOW):
+                return answer
+            self._masters.pop(question.name, None)
+            if trio.current_time() + QUERY_AGAIN_S > deadline:
+                raise HostDown("the master of the lock is being replaced")
+            await trio.sleep(QUERY_AGAIN_S)
 
-    async def _try_master(self, name: bytes, what: What, mode: str, number: int) -> Answer:
+    async def _try_master(self, question: Question, deadline: float) -> Answer:
         """One attempt. A remembered master that is none any more is asked about at the directory;
         a master that the directory names and that knows nothing has just let the name go."""
+        name = question.name
         remembered = self.node.master_hint(name) or self._masters.get(name)
         if remembered is not None:
-            answer = await self._ask(remembered, what, name, mode, number)
+            answer = await self._ask(remembered, question, deadline)
             if answer.outcome != Outcome.NOT_MASTER:
                 return answer
             self._masters.pop(name, None)
-        found = await self._ask(self.node.directory_member(name), What.MASTER, name)
+        directory = self.node.directory_member(name)
+        found = await self._ask(directory, Question(0, What.MASTER, name), deadline)
         if found.outcome != Outcome.FOUND:
             return found
         self._masters[name] = found.master
@@ -235,36 +239,35 @@ class Queries:
             self._masters.popitem(last=False)
         if found.master == remembered:
             return Answer(0, Outcome.NOTHING)
-        answer = await self._ask(found.master, what, name, mode, number)
+        answer = await self._ask(found.master, question, deadline)
         if answer.outcome == Outcome.NOT_MASTER:
             return Answer(0, Outcome.NOTHING)
         return answer
 
-    async def _ask(
-        self, member: str, what: What, name: bytes, mode: str = "", number: int = 0
-    ) -> Answer:
-        """Ask one member, perhaps oneself. Raises HostDown."""
-        self._serial += 1
-        question = Question(self._serial, what, name, mode, number)
+    async def _ask(self, member: str, question: Question, deadline: float) -> Answer:
+        """Ask one member, perhaps oneself. Raises HostDown if it does not answer; one that is not in
+        the view, or leaves it, answers NOT_NOW."""
         if member == self.node.member:
             return self._answer(question)
         if member not in self._members():
             return Answer(0, Outcome.NOT_NOW)
         if len(self._open) >= QUERIES_MAX:
             raise HostDown("too many questions to other members are open")
-        waiting = self._open[question.serial] = _Open(member)
-        self.asked += 1
-        self._send(member, _encode(question))
+        self._serial = serial = self._serial + 1
+        waiting = self._open[serial] = _Open(member)
         try:
-            with trio.move_on_after(QUERY_LATE_S if member in self._late else QUERY_S):
+            self._send(member, _encode(msgspec.structs.replace(question, serial=serial)))
+            if member in self._late:
+                deadline = min(deadline, trio.current_time() + QUERY_LATE_S)
+            with trio.move_on_at(deadline):
                 await waiting.ended.wait()
         finally:
-            del self._open[question.serial]
+            del self._open[serial]
         if not waiting.ended.is_set():
             self._late[member] = None
             raise HostDown(f"{member} does not answer")
         if waiting.answer is None:
-            raise HostDown(f"{member} has left")
+            return Answer(0, Outcome.NOT_NOW)
         return msgspec.structs.replace(
             waiting.answer, text=b"".join(waiting.text), names=waiting.names
         )
