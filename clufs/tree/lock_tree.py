@@ -156,12 +156,20 @@ class LockFile(Item):
         size = len(value) + 1 if value else 0
         return Attributes(mode, space.uid, space.gid, size, written_ns)
 
+    def was_told(self, caller: Caller) -> tuple[BlockFacts | None, int, float] | None:
+        """What has been asked a moment ago for this thread, in the same system call."""
+        told = self.told
+        if told is None or told[1] != caller.pid or self.directory.tree.now() > told[2]:
+            return None
+        return told
+
     async def ask_attributes(self, caller: Caller) -> Attributes:
         """Where nobody can tell, what is known here: the kernel asks before every open, also of who
         wants to wait; who reads is told that nobody knows."""
-        told, self.told = self.told, None
         tree = self.directory.tree
-        if told is not None and told[1] == caller.pid and tree.now() < told[2]:
+        told = self.was_told(caller)
+        self.told = None
+        if told is not None:
             facts = told[0]
         else:
             try:
@@ -247,6 +255,10 @@ class LockDirectory(Directory):
         elsewhere = self.tree.elsewhere
         if elsewhere.knows(key):
             return self.find(name)
+        known = self.files.get(name)
+        told = known and known.was_told(caller)
+        if told and told[0] is not None:
+            return known  # the kernel looks up once more what has another node id than before
         facts = None
         try:
             facts = await elsewhere.facts(key)
@@ -315,6 +327,8 @@ class LockDirectory(Directory):
             self.tree.may_create(self.key[: -len(SUB)], caller)
         file = self._file(name)
         file.creators += 1
+        if self.shared:  # the kernel asks for the attributes of what it has just made
+            file.told = (None, caller.pid, self.tree.now() + _ONE_CALL_S)
         return file
 
     def unlink(self, name: bytes, caller: Caller) -> None:
@@ -354,11 +368,7 @@ class LockDirectory(Directory):
         return self.parent is None and self.key == PUBLIC
 
     def forgotten(self) -> None:
-        if self.parent is None:
-            if self.dropped and not self.in_use:
-                self.tree.directories.pop(self.key, None)
-            return
-        if self.lookups or self.files or self.subs:
+        if self.parent is None or self.lookups or self.files or self.subs:
             return
         name = self.key.rpartition(b"/")[2]
         if self.parent.subs.pop(name, None) is not None:
@@ -402,21 +412,25 @@ class LocksRoot(Directory):
         if directory is not None and not directory.dropped:
             self.tree.changed("namespace-removed", directory.namespace)
             directory.dropped = True
-            directory.forgotten()
+            self.find(name)
 
     def attributes(self, caller: Caller) -> Attributes:
         return Attributes(stat.S_IFDIR | 0o1777, nlink=2)
 
     def find(self, name: bytes) -> Item | None:
-        return self.tree.directories.get(name)
+        directory = self.tree.directories.get(name)
+        if directory is not None and directory.dropped and not directory.in_use:
+            del self.tree.directories[name]
+            return None
+        return directory
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
         for key, directory in list(self.tree.directories.items()):
-            if directory.parent is None:
+            if directory.parent is None and self.find(key) is not None:
                 yield key, directory
 
     async def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
-        if name in self.tree.directories:
+        if self.find(name) is not None:
             raise NameExists(f"namespace '{shown(name)}' is there already")
         if name.endswith(SUB):
             raise InvalidRequest(f"a namespace may not end in '.sub': '{shown(name)}'")
@@ -425,8 +439,8 @@ class LocksRoot(Directory):
         return self.namespace_put(name, uid, gid, mode)
 
     async def rmdir(self, name: bytes, caller: Caller) -> None:
-        directory = self.tree.directories.get(name)
-        if directory is None:
+        directory = self.find(name)
+        if not isinstance(directory, LockDirectory):
             raise NoSuchName(f"namespace '{shown(name)}' is not there")
         if name == PUBLIC:
             raise NotPermitted("namespace 'public' is always there")

@@ -115,11 +115,12 @@ def answer_eintr(requests: Sequence[Request]) -> None:
 
 @asynccontextmanager
 async def mounted(
-    files: Files,
+    files: pyfuse3.Operations,
     directory: Path,
     write: Callable[[Request, int, bytes], int | None] | None = None,
     lock: Callable[..., int | None] | None = None,
     on_interrupted: Callable[[list[Request]], object] = answer_eintr,
+    options: tuple[str, ...] = (),
 ) -> AsyncIterator[trio.Event]:
     """Serves `files` on `directory`; the event is set when the loop has ended by itself.
 
@@ -131,7 +132,7 @@ async def mounted(
         await loop.run()
         ended.set()
 
-    pyfuse3.init(files, str(directory), {"fsname=clufs-test", "allow_other"})
+    pyfuse3.init(files, str(directory), {"fsname=clufs-test", "allow_other", *options})
     try:
         assert lowlevel.installed()
         lowlevel.handlers(write=write, lock=lock, interrupted=loop.install(on_interrupted))
