@@ -123,17 +123,20 @@ class Names(pyfuse3.Operations):
             raise self._too_long(parent_inode, name, ctx)
         directory = self._directory(parent_inode)
         item = directory.find(name)
-        if item is None and directory.shared:
-            return self._seek(directory, name, caller_of(ctx))
-        return self._found(item, caller_of(ctx))
+        if item is None:
+            if directory.shared:
+                return self._seek(directory, name, caller_of(ctx))
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        try:
+            return self._entry(item, caller_of(ctx))
+        except ClufsError as error:
+            raise pyfuse3.FUSEError(error.errno) from None
 
     async def _seek(
         self, directory: Directory, name: bytes, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        return self._found(await directory.seek(name, caller), caller)
-
-    def _found(self, item: Item | None, caller: Caller) -> pyfuse3.EntryAttributes:
         """The kernel asks for the attributes again before it uses them: those known here will do."""
+        item = await directory.seek(name, caller)
         if item is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
         try:

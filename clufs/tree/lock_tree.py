@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clufs.errors import (
     HostDown,
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
 _CLOCK_WAS_SET_S = 0.1
 _ONE_CALL_S = 0.01  # stat(2) is a LOOKUP and a GETATTR, a moment apart: they ask other members once
+
+
+class _Told(NamedTuple):
+    name: bytes
+    facts: BlockFacts | None
+    tid: int
+    until: float
 
 
 class LockTree:
@@ -106,12 +113,9 @@ def _allow(parent: bytes, caller: Caller) -> None:
 
 
 class LockFile(Item):
-    """A lock file. key: its resource block's name; creators: opens that made the name.
+    """A lock file. key: its resource block's name; creators: opens that made the name."""
 
-    told: what a look-up has just been told of it, for which thread and until when.
-    """
-
-    __slots__ = ("creators", "directory", "key", "name", "opens", "pollers", "told")
+    __slots__ = ("creators", "directory", "key", "name", "opens", "pollers")
     fresh = True
 
     def __init__(self, directory: LockDirectory, name: bytes) -> None:
@@ -122,7 +126,6 @@ class LockFile(Item):
         self.creators = 0
         self.opens = 0
         self.pollers: dict[Any, None] | None = None
-        self.told: tuple[BlockFacts | None, int, float] | None = None
 
     @property
     def exists(self) -> bool:
@@ -137,7 +140,8 @@ class LockFile(Item):
 
     @property
     def elsewhere(self) -> bool:
-        return not self.directory.tree.elsewhere.knows(self.key)
+        elsewhere = self.directory.tree.elsewhere
+        return elsewhere.shared and not elsewhere.knows(self.key)
 
     def attributes(self, caller: Caller) -> Attributes:
         """mode is the namespace's less execution; sticky while the value block is invalid."""
@@ -156,21 +160,13 @@ class LockFile(Item):
         size = len(value) + 1 if value else 0
         return Attributes(mode, space.uid, space.gid, size, written_ns)
 
-    def was_told(self, caller: Caller) -> tuple[BlockFacts | None, int, float] | None:
-        """What has been asked a moment ago for this thread, in the same system call."""
-        told = self.told
-        if told is None or told[1] != caller.pid or self.directory.tree.now() > told[2]:
-            return None
-        return told
-
     async def ask_attributes(self, caller: Caller) -> Attributes:
         """Where nobody can tell, what is known here: the kernel asks before every open, also of who
         wants to wait; who reads is told that nobody knows."""
         tree = self.directory.tree
-        told = self.was_told(caller)
-        self.told = None
+        told = self.directory.take_told(self.name, caller)
         if told is not None:
-            facts = told[0]
+            facts = told.facts
         else:
             try:
                 facts = await tree.elsewhere.facts(self.key)
@@ -189,10 +185,21 @@ class LockFile(Item):
 class LockDirectory(Directory):
     """A namespace, or the `.sub` directory of a resource block: key is `ns` or `ns/name.sub`.
 
-    dropped: it is a namespace no more, and goes with the last lock in it.
+    dropped: it is a namespace no more, and goes with the last lock in it. told: the last answer
+    about a name here, for the rest of the system call for which it was asked.
     """
 
-    __slots__ = ("changed_ns", "dropped", "files", "key", "namespace", "parent", "subs", "tree")
+    __slots__ = (
+        "changed_ns",
+        "dropped",
+        "files",
+        "key",
+        "namespace",
+        "parent",
+        "subs",
+        "told",
+        "tree",
+    )
 
     def __init__(
         self, tree: LockTree, key: bytes, namespace: Namespace, parent: LockDirectory | None
@@ -203,6 +210,7 @@ class LockDirectory(Directory):
         self.namespace = namespace
         self.parent = parent
         self.dropped = False
+        self.told: _Told | None = None
         self.files: dict[bytes, LockFile] = {}
         self.subs: dict[bytes, LockDirectory] = {}
         self.changed_ns = tree.wall_ns(tree.started_s)
@@ -255,10 +263,10 @@ class LockDirectory(Directory):
         elsewhere = self.tree.elsewhere
         if elsewhere.knows(key):
             return self.find(name)
-        known = self.files.get(name)
-        told = known and known.was_told(caller)
-        if told and told[0] is not None:
-            return known  # the kernel looks up once more what has another node id than before
+        # The kernel looks up once more what has another node id than the time before.
+        told = self._told(name, caller)
+        if told is not None and told.facts is not None:
+            return self._file(name)
         facts = None
         try:
             facts = await elsewhere.facts(key)
@@ -269,10 +277,25 @@ class LockDirectory(Directory):
             return None
         if is_sub:
             return self._sub(name)
-        file = self._file(name)
         if facts is not None:
-            file.told = (facts, caller.pid, self.tree.now() + _ONE_CALL_S)
-        return file
+            self._tell(name, facts, caller)
+        return self._file(name)
+
+    def _tell(self, name: bytes, facts: BlockFacts | None, caller: Caller) -> None:
+        self.told = _Told(name, facts, caller.pid, self.tree.now() + _ONE_CALL_S)
+
+    def _told(self, name: bytes, caller: Caller) -> _Told | None:
+        told = self.told
+        if told is None or (told.name, told.tid) != (name, caller.pid):
+            return None
+        return told if self.tree.now() <= told.until else None
+
+    def take_told(self, name: bytes, caller: Caller) -> _Told | None:
+        """What has been asked about a file for the system call that this thread is in; once."""
+        told = self._told(name, caller)
+        if told is not None:
+            self.told = None
+        return told
 
     async def exists(self, name: bytes) -> bool:
         if self.find(name) is not None:
@@ -328,7 +351,7 @@ class LockDirectory(Directory):
         file = self._file(name)
         file.creators += 1
         if self.shared:  # the kernel asks for the attributes of what it has just made
-            file.told = (None, caller.pid, self.tree.now() + _ONE_CALL_S)
+            self._tell(name, None, caller)
         return file
 
     def unlink(self, name: bytes, caller: Caller) -> None:
