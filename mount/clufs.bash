@@ -11,7 +11,14 @@ _clufs() {
     fi
     case $command in
     doctor)
-        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        if [[ $prev == --config ]]; then
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        elif [[ $cur == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W '--config' -- "$cur")
+        else
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        fi
         return
         ;;
     keygen)

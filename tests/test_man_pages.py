@@ -66,10 +66,10 @@ def test_a_page_is_read_by_man(page: Path) -> None:
     assert "SEE ALSO" in done.stdout
 
 
-@pytest.mark.parametrize("command", [["clufsd"], ["clufs", "run"]])
+@pytest.mark.parametrize("command", [["clufsd"], ["clufs", "run"], ["clufs", "doctor"]])
 def test_every_option_of_a_program_is_documented_and_exists(command: list[str]) -> None:
     help_text = usage(*command, "--help")
-    section = "clufs run" if command[-1] == "run" else None
+    section = " ".join(command) if len(command) > 1 else None
     page = plain(f"{command[0]}.8", section)
     documented = {*LONG_OPTION.findall(page), *re.findall(r"(?<=[ \"])-[a-z](?=[ \"\n])", page)}
     assert documented
@@ -188,6 +188,7 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs run -m ", {mode.name for mode in Mode}),
         ("clufs run -m P", {"PR", "PW"}),
         ("clufs run f -- tru", {"true"}),
+        ("clufs doctor -", {"--config"}),
         ("clufs keygen -", {"--dir"}),
         ("clufs lab re", {"resume", "restart"}),
         ("clufs lab up --m", {"--members"}),

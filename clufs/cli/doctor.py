@@ -1,5 +1,6 @@
 """clufs doctor: what this machine lacks for /clu, and the line that mends it."""
 
+import dataclasses
 import errno
 import importlib
 import importlib.metadata
@@ -11,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clufs import config
-from clufs.errors import MissingPart, UsageError
+from clufs.errors import ConfigError, MissingPart, UsageError
 
 PYTHON_MIN = (3, 11)
 PYFUSE3_MIN = (3, 5)
 BUILD_TOOLS = "as root: apt-get install gcc libc6-dev pkg-config libfuse3-dev"
 
-USAGE = "usage: clufs doctor [MOUNTPOINT]"
+USAGE = "usage: clufs doctor [--config FILE] [MOUNTPOINT]"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Machine:
     filesystems: Path = Path("/proc/filesystems")
     fuse_conf: Path = Path("/etc/fuse.conf")
     helpers: Path = Path("/sbin")
-    state: Path = field(default_factory=lambda: config.state_dir(None, config.STATE_DIR))
+    config_file: Path = Path(config.CONFIG_FILE)
     mount_point: Path = Path("/clu")
     search_path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     python: tuple[int, ...] = sys.version_info[:3]
@@ -133,11 +134,31 @@ def check_pidfd(_machine: Machine) -> Finding:
     return Finding(True, "pidfd_open")
 
 
+def check_config(machine: Machine) -> Finding:
+    """The configuration, if there is one, says nothing impossible."""
+    path = machine.config_file
+    if not path.exists():
+        return Finding(True, f"{path} (not there, nor needed by a cluster of one)")
+    try:
+        config.load(path)
+    except ConfigError as error:
+        return Finding(False, f"a usable configuration ({error})", "correct it; see clufs.toml(5)")
+    return Finding(True, f"{path}")
+
+
+def configured(machine: Machine) -> config.Config:
+    """What the configuration says; the defaults if it is not there or not usable."""
+    try:
+        return config.load(machine.config_file if machine.config_file.exists() else None)
+    except ConfigError:
+        return config.Config()
+
+
 def check_state(machine: Machine) -> Finding:
     """The state directory can be written, or made."""
-    what = f"state directory {machine.state}"
-    mend = f"as root: install -d -o $(id -un) {machine.state} (or clufsd --state DIR)"
-    return Finding(_can_write(machine.state), what, mend)
+    state = config.state_dir(None, configured(machine).daemon.state)
+    mend = f"as root: install -d -o $(id -un) {state} (or clufsd --state DIR)"
+    return Finding(_can_write(state), f"state directory {state}", mend)
 
 
 def check_mount_point(machine: Machine) -> Finding:
@@ -175,6 +196,7 @@ CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     check_pyfuse3,
     check_lowlevel,
     check_pidfd,
+    check_config,
     check_state,
     check_mount_point,
     check_helpers,
@@ -185,6 +207,12 @@ def examine(machine: Machine) -> Iterator[Finding]:
     """Yield the finding of every check, essential ones and notes."""
     for check in CHECKS:
         yield check(machine)
+    found = configured(machine)
+    if found.engine.kind == "corosync":
+        # Loaded here: a cluster of one needs none of it.
+        from clufs.cli import doctor_cluster
+
+        yield from doctor_cluster.examine(machine, found)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -193,9 +221,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments in (["-h"], ["--help"]):
         print(USAGE)
         return 0
+    machine = Machine()
+    if arguments[:1] == ["--config"] and len(arguments) > 1:
+        machine = dataclasses.replace(machine, config_file=Path(arguments[1]))
+        arguments = arguments[2:]
     if len(arguments) > 1 or any(word.startswith("-") for word in arguments):
         raise UsageError(USAGE)
-    machine = Machine(mount_point=Path(arguments[0])) if arguments else Machine()
+    if arguments:
+        machine = dataclasses.replace(machine, mount_point=Path(arguments[0]))
     healthy = True
     for finding in examine(machine):
         print(finding)

@@ -90,6 +90,15 @@ def test_members_are_told_of_the_cluster(lab: Lab) -> None:
         assert keys == ["ca.pem", "member.pem"]
 
 
+def test_doctor_finds_a_member_well(lab: Lab) -> None:
+    toml = lab.directory / "polishham" / "clufs.toml"
+    program = [sys.executable, "-m", "clufs.cli.clufs", "doctor", "--config", str(toml)]
+    found = lab.do("exec", "polishham", "--", *program)
+    assert "ok cluster clufs-lab: provolone polishham pepicelli\n" in found
+    assert f"ok keys of polishham in {lab.directory}/keys/polishham\n" in found
+    assert "MISSING" not in found
+
+
 def test_a_member_has_a_root_of_its_own(lab: Lab) -> None:
     assert lab.sh("provolone", "ls /clu/locks; ls /run") == "public\ncorosync.pid\n"
     assert lab.sh("provolone", f"cat {lab.directory}/provolone/clufs.toml")
