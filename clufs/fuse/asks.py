@@ -95,6 +95,7 @@ class Parked:
         self._timers = timers
         self._interrupt = interrupt
         self._waiters: dict[Request, Ask | Await] = {}
+        self._others: dict[Request, Callable[[], None]] = {}
         self._unannounced: dict[Request, None] = {}
 
     def __len__(self) -> int:
@@ -111,16 +112,22 @@ class Parked:
         """`request` is not answered yet."""
         self._waiters[request] = waiter
 
+    def add_other(self, request: Request, interrupt: Callable[[], None]) -> None:
+        """`request` waits for something else than a lock; interrupt() answers it."""
+        self._others[request] = interrupt
+
     def remove(self, request: Request) -> None:
         """`request` is about to be answered."""
         self._waiters.pop(request, None)
+        self._others.pop(request, None)
         if self._unannounced:
             self._unannounced.pop(request, None)
 
     def interrupted(self, requests: list[Request]) -> None:
         """Signals reached these callers."""
         for request in requests:
-            if request in self._waiters and not self._end_if_due(request):
+            waits = request in self._waiters or request in self._others
+            if waits and not self._end_if_due(request):
                 if not self._unannounced:
                     self._look_again()
                 self._unannounced[request] = None
@@ -128,7 +135,11 @@ class Parked:
     def _end_if_due(self, request: Request) -> bool:
         if not processes.must_interrupt(request.pid):
             return False
-        self._interrupt(self._waiters[request])
+        interrupt = self._others.get(request)
+        if interrupt is not None:
+            interrupt()
+        else:
+            self._interrupt(self._waiters[request])
         return True
 
     def _look_again(self, took_s: float = 0.0) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from clufs.errors import ClufsError, InvalidRequest
@@ -9,55 +12,82 @@ from clufs.fuse import loop
 from clufs.fuse.lock_handle import READABLE, WRITABLE, PollHandle
 from clufs.limits import LINE_MAX_BYTES
 from clufs.tree.items import Caller, File
+from clufs.tree.names import shown
 
 if TYPE_CHECKING:
+    from clufs.fuse.asks import Parked
     from clufs.fuse.lowlevel import Request
     from clufs.tree.events_file import EventsFile
     from clufs.tree.member import Journals
 
 
-def _store(file: File, request: Request, data: bytes, journals: Journals) -> int | None:
-    """Store one line in `file`: the bytes taken, or -errno with the reason among the refusals.
+log = logging.getLogger("clufsd")
 
-    None: the request is answered later, when another member has answered.
-    """
-    caller = Caller(request.pid, request.uid, request.gid)
-    try:
-        if len(data) > LINE_MAX_BYTES:
-            raise InvalidRequest(f"one line of at most {LINE_MAX_BYTES} bytes, not {len(data)}")
-        rest = file.store(data, caller)
-    except ClufsError as error:
-        journals.refusals.add(caller.uid, caller.pid, file.path, error)
-        return -error.errno
-    if rest is None:
-        return len(data)
 
-    async def finish() -> None:
+class Storing:
+    """Stores what is written to files that are not lock files. parked: the calls that wait."""
+
+    def __init__(self, journals: Journals, parked: Parked) -> None:
+        self._refusals = journals.refusals
+        self._parked = parked
+
+    def write(self, file: File, request: Request, data: bytes) -> int | None:
+        """Store one line: the bytes taken, or -errno with the reason among the refusals.
+
+        None: the request is answered later, when another member, the registry or a fencing agent has
+        done its part; a signal ends the wait, not the deed.
+        """
+        caller = Caller(request.pid, request.uid, request.gid)
+        try:
+            if len(data) > LINE_MAX_BYTES:
+                raise InvalidRequest(f"one line of at most {LINE_MAX_BYTES} bytes, not {len(data)}")
+            rest = file.store(data, caller)
+        except ClufsError as error:
+            return -self._refused(caller, file, error)
+        if rest is None:
+            return len(data)
+        self._parked.add_other(request, lambda: self._answer(request, errno.EINTR, 0))
+        loop.spawn(lambda: self._finish(rest, file, caller, request, len(data)))
+        return None
+
+    async def _finish(
+        self, rest: Awaitable[None], file: File, caller: Caller, request: Request, size: int
+    ) -> None:
+        number = 0
         try:
             await rest
         except ClufsError as error:
-            journals.refusals.add(caller.uid, caller.pid, file.path, error)
-            request.reply_err(error.errno)
-        else:
-            request.reply_write(len(data))
+            number = self._refused(caller, file, error)
+        except Exception:
+            log.exception("a fault in clufs: a write to /%s", shown(file.path))
+            number = errno.EIO
+        self._answer(request, number, size)
 
-    loop.spawn(finish)
-    return None
+    def _answer(self, request: Request, number: int, size: int) -> None:
+        self._parked.remove(request)
+        if number:
+            request.reply_err(number)
+        else:
+            request.reply_write(size)
+
+    def _refused(self, caller: Caller, file: File, error: ClufsError) -> int:
+        self._refusals.add(caller.uid, caller.pid, file.path, error)
+        return error.errno
 
 
 class FileHandle:
     """An open report: what it showed when it was opened, or again after a write or a seek to 0."""
 
-    __slots__ = ("caller", "file", "fresh", "journals", "node", "snapshot")
+    __slots__ = ("caller", "file", "fresh", "node", "snapshot", "storing")
     owner = None
 
     def __init__(
-        self, file: File, node: int, caller: Caller, reads: bool, journals: Journals
+        self, file: File, node: int, caller: Caller, reads: bool, storing: Storing
     ) -> None:
         self.file = file
         self.node = node
         self.caller = caller
-        self.journals = journals
+        self.storing = storing
         self.snapshot = file.show(caller) if reads else b""
         self.fresh = False
 
@@ -85,7 +115,7 @@ class FileHandle:
 
     def write(self, request: Request, data: bytes) -> int | None:
         """Store one line."""
-        return _store(self.file, request, data, self.journals)
+        return self.storing.write(self.file, request, data)
 
     def poll(self, poll_handle: PollHandle | None) -> int:
         """A report can be read at any time."""
@@ -101,13 +131,13 @@ class FileHandle:
 class EventsHandle:
     """An open of /clu/events: begins at the oldest line kept when it was opened."""
 
-    __slots__ = ("begin", "events", "file", "journals", "node", "poll_handle", "position")
+    __slots__ = ("begin", "events", "file", "node", "poll_handle", "position", "storing")
     owner = None
 
-    def __init__(self, file: EventsFile, node: int, journals: Journals) -> None:
+    def __init__(self, file: EventsFile, node: int, storing: Storing) -> None:
         self.file = file
         self.node = node
-        self.journals = journals
+        self.storing = storing
         self.events = file.events
         self.begin = self.position = file.events.begin
         self.poll_handle: PollHandle | None = None
@@ -134,7 +164,7 @@ class EventsHandle:
 
     def write(self, request: Request, data: bytes) -> int | None:
         """Nobody writes events."""
-        return _store(self.file, request, data, self.journals)
+        return self.storing.write(self.file, request, data)
 
     def poll(self, poll_handle: PollHandle | None) -> int:
         """POLLIN once there is more than was read."""

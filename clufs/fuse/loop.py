@@ -74,6 +74,7 @@ _T = TypeVar("_T")
 _NO_IDLE_TASKS = 0  # who comes back to reading and finds another there, ends
 _NEVER = -(1 << 31)  # pyfuse3 starts a task of its own while there are fewer than this
 
+_beside: trio.Nursery | None = None
 _nursery: trio.Nursery | None = None  # the one in which pyfuse3 reads requests
 
 
@@ -88,7 +89,12 @@ async def _open_nursery() -> AsyncIterator[trio.Nursery]:
 
 async def run() -> None:
     """Serves requests until the file system is unmounted or pyfuse3.terminate() is called."""
-    await pyfuse3.main(_NO_IDLE_TASKS, _NEVER)
+    global _beside
+    async with trio.open_nursery() as beside:
+        _beside = beside
+        await pyfuse3.main(_NO_IDLE_TASKS, _NEVER)
+        beside.cancel_scope.cancel()
+    _beside = None
 
 
 async def aside(work: Awaitable[_T]) -> _T:
@@ -100,6 +106,6 @@ async def aside(work: Awaitable[_T]) -> _T:
 
 
 def spawn(work: Callable[[], Awaitable[None]]) -> None:
-    """Do `work` beside the requests; it must end by itself before long."""
-    assert _nursery is not None
-    _nursery.start_soon(work)
+    """Do `work` beside the requests; it is cancelled when the loop ends."""
+    assert _beside is not None
+    _beside.start_soon(work)

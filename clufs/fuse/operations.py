@@ -10,7 +10,7 @@ from typing import Any
 from clufs.errors import ClufsError, NameExists, NotPermitted
 from clufs.fuse import lowlevel
 from clufs.fuse.answering import Later, answering
-from clufs.fuse.handles import EventsHandle, FileHandle
+from clufs.fuse.handles import EventsHandle, FileHandle, Storing
 from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.lowlevel import NOFLUSH, Request
@@ -36,6 +36,7 @@ class Operations(Names):
     def __init__(self, root: Directory, service: LockService, journals: Journals) -> None:
         super().__init__(root, journals)
         self.service = service
+        self.storing = Storing(journals, service.parked)
         self.xattrs = Xattrs(service, service.node)
         self._next_fh = 1
         self._listings: dict[int, list[tuple[bytes, Item]]] = {}
@@ -59,9 +60,9 @@ class Operations(Names):
         if isinstance(item, LockFile):
             return LockHandle(self.service, item, node, access == os.O_RDWR, created=False)
         if isinstance(item, EventsFile):
-            return EventsHandle(item, node, self.journals)
+            return EventsHandle(item, node, self.storing)
         if isinstance(item, File):
-            return FileHandle(item, node, caller, access != os.O_WRONLY, self.journals)
+            return FileHandle(item, node, caller, access != os.O_WRONLY, self.storing)
         raise pyfuse3.FUSEError(errno.EISDIR)
 
     @answering
@@ -79,7 +80,7 @@ class Operations(Names):
         self, item: File, inode: int, flags: int, caller: Caller
     ) -> pyfuse3.FileInfo:
         """A report that another member makes."""
-        handle = FileHandle(item, inode, caller, False, self.journals)
+        handle = FileHandle(item, inode, caller, False, self.storing)
         try:
             if flags & os.O_ACCMODE != os.O_WRONLY:
                 handle.snapshot = await item.ask_show(caller)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trio
+
+from clufs.dlm.interface import Received
+from clufs.dlm.messages import Message
 from clufs.fuse.groups import Groups
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.operations import Operations
@@ -66,6 +71,8 @@ class Mounted(Asking):
         node, queries = self.nodes[HERE], self.queries[HERE]
         self.record = OwnerRecord(directory / "owners")
         self.service = LockService(node, self.tree, self.record, Timers(), self.journals, Groups())
+        self.service.send = self._send
+        self.service.flush = lambda: None
         root = Root()
         root.number = FIRST_NUMBER
         root.add(self.tree.root)
@@ -81,6 +88,21 @@ class Mounted(Asking):
         tree = LockTree(node, self.store, time.time, lambda: self.now, changed, queries)
         queries.witness = Testimony(tree, member)
         return tree
+
+    def _send(self, member: str, message: Message) -> None:
+        """A client's request goes to another member, and what follows from it everywhere."""
+        self.wires.setdefault((HERE, member), deque()).append(message)
+        self.sent += 1
+        trio.lowlevel.current_trio_token().run_sync_soon(self._bring_all)
+
+    def _bring_all(self) -> None:
+        while pairs := [pair for pair, wire in self.wires.items() if wire]:
+            sender, receiver = pairs[0]
+            received = Received(sender, self.wires[pairs[0]].popleft())
+            if receiver == HERE:
+                self.service.run(received)
+            else:
+                self.step(receiver, received)
 
     def holds(self, member: str, line: str, name: bytes, who: str = "anna") -> None:
         """Somebody at this member says this in a lock file, and all messages arrive."""

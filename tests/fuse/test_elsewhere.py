@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from clufs.dlm.node import Node
 from clufs.errors import NoQuorum
 from clufs.timeouts import QUERY_S
 from tests.fuse.member import HERE, THERE, THIRD, Mounted, member_mounted
-from tests.fuse.mounted import until
+from tests.fuse.mounted import Client, until
 
 READ = "print(open(sys.argv[1]).read(), end='')"
 ECHO = "os.close(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))"
@@ -346,3 +347,64 @@ async def test_a_namespace_is_there_when_the_store_says_so(
     assert await clu.runs("os.rmdir(sys.argv[1])", path) == "EHOSTDOWN\n"
     assert await clu.runs("os.chmod(sys.argv[1], 0o777)", path) == "EHOSTDOWN\n"
     assert await clu.runs("print(oct(os.stat(sys.argv[1]).st_mode))", path) == "0o40700\n"
+
+
+BY_PATH = """
+def say(line):
+    fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    os.write(fd, line)
+    os.close(fd)
+for _ in range(int(sys.argv[2])):
+    say(b"EX")
+    say(b"UN")"""
+
+BY_DESCRIPTOR = """
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o666)
+for _ in range(int(sys.argv[2])):
+    os.write(fd, b"EX")
+    os.write(fd, b"NL")"""
+
+
+@pytest.mark.parametrize(
+    ("code", "questions", "requests"), [(BY_PATH, 2, 5), (BY_DESCRIPTOR, 0, 4)]
+)
+async def test_what_a_lock_and_its_release_cost(
+    clu: Mounted, name: bytes, code: str, questions: int, requests: int
+) -> None:
+    """By path the question whether the name exists comes on top: 2 messages; nothing else asks."""
+    clu.holds(THERE, "NL", name)
+    counts = []
+    for cycles in (1, 11, 31):
+        messages, sent = clu.messages, clu.sent
+        assert await clu.runs(code, clu.path(name), cycles) == ""
+        await until(lambda: not clu.nodes[HERE].copies and not clu.nodes[HERE].open_requests())
+        counts.append((clu.messages - messages, clu.sent - sent))
+    (asked, sent), (asked_more, sent_more) = counts[1:]
+    assert (asked_more - asked, sent_more - sent) == (20 * questions, 20 * requests)
+
+
+async def test_a_write_that_waits_for_others_dies_of_a_signal(clu: Mounted, name: bytes) -> None:
+    """A sequencer is asked about; a signal that the caller ignores does not end the wait."""
+    asked: list[bytes] = []
+
+    async def holds(name: bytes, mode: str, number: int) -> bool:
+        asked.append(name)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    clu.queries[HERE].holds = holds  # type: ignore[method-assign]
+    code = """signal.signal(signal.SIGUSR1, lambda number, frame: 1 / 0)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+try:
+    os.write(os.open(sys.argv[1], os.O_WRONLY), b"public/x EX 7")
+except ZeroDivisionError:
+    print("interrupted")"""
+    path = clu.root / "status" / "sequencer"
+    async with Client(code, path) as client, Client(code, path) as killed:
+        await until(lambda: len(asked) == 2)
+        client.signal(signal.SIGHUP)
+        killed.signal(signal.SIGKILL)
+        assert (await killed.result())[0] == -signal.SIGKILL
+        assert client.process.poll() is None
+        client.signal(signal.SIGUSR1)
+        assert await client.result() == (0, "interrupted\n")
