@@ -66,6 +66,13 @@ than `peer_dead_ms` of all that a member can ask; above it the member counts as 
 MESSAGE_COST_BYTES = 64
 """What a queued message costs beside its bytes; counted, so that empty messages are bounded too."""
 
+SURVEY_PARTIES_MAX = 10_000
+"""Parties that a search for deadlocks asks about at once: 300 KB in a message. Where more stand in
+somebody's way at the same time, a deadlock among those left out is found when they have become fewer."""
+
+SURVEY_LOCKS_MAX = 5_000
+"""Locks that one member tells in one answer to such a search: 500 KB; more are left out likewise."""
+
 GREETINGS_MAX = 64
 """Connections that have not said hello yet: all members at once (64) may, a flood of strangers may not."""
 

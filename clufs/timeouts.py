@@ -113,6 +113,25 @@ LAB_ASK_S = 1.0
 LAB_KEEPER_LOOK_S = 1.0
 """How often the keeper looks whether the lab's directory is still there."""
 
+# A deadlock over several members (t in seconds from the moment it closes; messages take less than 0.01):
+#
+#     t = 0.25-0.35  SURVEY_AFTER_S, seen at the next tick: a member tells the coordinator
+#     t = 0.60-0.70  at the latest: a survey may start, SURVEY_PAUSE_S after the start of the last one
+#     t < 0.80       three rounds of questions (who blocks, what waits, does it still), the victim is refused
+#     t < 0.95       the same with a member that is silent: the first round waits SURVEY_ANSWER_S for it
+
+TICK_S = 0.1
+"""How often the lock manager wants to know the time while requests wait; else never."""
+
+SURVEY_AFTER_S = 0.25
+"""A request that waits for so long makes the members look for a deadlock: most waits end earlier."""
+
+SURVEY_PAUSE_S = 0.25
+"""From the start of one search to the start of the next: what a crowd of long waits may cost."""
+
+SURVEY_ANSWER_S = 0.15
+"""So long a search waits for a member; then it goes on without it, until that one answers."""
+
 STAT_WAIT_S = 0.2
 """How long the daemon looks at a process that somebody named: one in the midst of an exec may be waiting for us."""
 

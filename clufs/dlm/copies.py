@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from clufs.dlm.grants import Effects
 from clufs.dlm.guests import Guests
@@ -42,6 +43,7 @@ from clufs.dlm.messages import (
     Withdrawn,
 )
 from clufs.dlm.modes import Mode
+from clufs.dlm.party_names import PartyNames
 from clufs.dlm.rsb import UNIT, ResourceBlock
 from clufs.errors import Cancelled, RequestPending
 
@@ -90,7 +92,10 @@ class Copies(Guests):
     """Passes requests on to their masters and follows the answers.
 
     copies: the blocks of which this member has a copy, by name.
+    members: the names of everybody in the view.
     """
+
+    members: list[str]
 
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(view)
@@ -101,6 +106,7 @@ class Copies(Guests):
         self._open_on: dict[Copy, dict[Id, None]] = {}
         self._by_id: dict[Id, Copy] = {}
         self._releasing: dict[Copy, list[Asked]] = {}
+        self.names = PartyNames(member, incarnation, self.parties, self.stuck_elsewhere)
         self._serial = 0
 
     def _id(self) -> Id:
@@ -114,6 +120,37 @@ class Copies(Guests):
     def open_requests(self) -> list[Ask | Withdraw | Ended]:
         """What has been sent and is not answered yet."""
         return [found.message for found in self._open.values()]
+
+    def copy(self, id: Id) -> Copy | None:
+        """The copy of the lock of this name."""
+        return self._by_id.get(id)
+
+    def stuck_elsewhere(self) -> dict[Any, list[Copy]]:
+        """Who is stuck in requests of this member on blocks elsewhere, and in which."""
+        found: dict[Any, list[Copy]] = {}
+        for open in self._open.values():
+            copy = open.lock
+            if copy is not None and copy.wanted is not None and copy.waiter is not None:
+                locks = found.setdefault(copy.waiter, [])
+                if copy not in locks:
+                    locks.append(copy)
+        return found
+
+    def is_at_rest(self, id: Id, number: int, asked: Id | None) -> bool:
+        """Nothing is under way about this lock or those above it but, where it waits, `asked`."""
+        copy = self._by_id.get(id)
+        if copy is None or copy in self._releasing:
+            return False
+        if list(self._open_on[copy]) != ([] if asked is None else [asked]):
+            return False
+        if copy.granted is not None and copy.number != number:
+            return False
+        above = copy.parent
+        while isinstance(above, Copy):
+            if any(not self._is_lock_request(id) for id in self._open_on[above]):
+                return False
+            above = above.parent
+        return True
 
     # ------------------------------------------------------ what is passed on
 
@@ -138,6 +175,8 @@ class Copies(Guests):
         copy.wanted = event.request.mode
         copy.waiter = event.party if event.waiter is None else event.waiter
         copy.place = event.place or 0
+        if self.parties.fresh is not None:
+            self.parties.fresh.append((copy, copy.since))
         copy.rsb.queue_of(copy).append(copy)
         copy.rsb.wants += UNIT[copy.wanted]
 
@@ -163,6 +202,7 @@ class Copies(Guests):
             event.place,
             pid,
             command,
+            *self.names.of_lock(copy),
         )
         self._open[id] = Open(message, copy, event)
         self._open_on[copy][id] = None

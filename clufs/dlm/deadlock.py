@@ -56,6 +56,30 @@ class Search:
             return None
         return self._cycle((party,))
 
+    def stuck(self) -> set[Any]:
+        """Every node that cannot be made to move, whatever may have changed: requests are Locks,
+        parties are tuples of one."""
+        return self._stuck(self._reached(*self._counted()))
+
+    def anywhere(self) -> list[Lock] | None:
+        """A cycle among all that waits, whatever may have changed: the locks in it, in order."""
+        edges = self._reached(*self._counted())
+        stuck = self._stuck(edges)
+        seen: set[Any] = set()
+        node = next((node for node in edges if node in stuck), None)
+        if node is None:
+            return None
+        while node not in seen:
+            seen.add(node)
+            node = next(need for need in edges[node] if need in stuck)
+        return _shorten(_way_round(node, edges, stuck))
+
+    def _counted(self) -> Iterator[Lock]:
+        for waits in self._parties.waits.values():
+            for lock in waits:
+                if not lock.request.nodeadlock:
+                    yield lock
+
     # A request that has just been queued, as a rule at the end of its queue: cheap answers first.
 
     def _may_close(self, lock: Lock) -> bool:
@@ -134,9 +158,9 @@ class Search:
             return None
         return _shorten(_way_round(_on_a_cycle(start, edges, stuck), edges, stuck))
 
-    def _reached(self, start: Any) -> _Edges:
+    def _reached(self, *starts: Any) -> _Edges:
         edges: _Edges = {}
-        pending = [start]
+        pending = [*starts]
         special: dict[ResourceBlock, list[Lock]] = {}
         while pending:
             node = pending.pop()

@@ -52,6 +52,7 @@ class Grants:
         self._ticket = 0
         self._children: dict[Lock, dict[Lock, None]] = {}
         self._shared = False  # other members are there, too
+        self.reshaped = False  # who waits for whom has changed other than by a new wait
 
     # ------------------------------------------------------------ the queues
 
@@ -100,7 +101,7 @@ class Grants:
         if cycle is not None and _victim(cycle) is lock:
             found, error = _describe(cycle)
             self._take_back(lock)
-            return [found, Refuse(error, event.client)]
+            return self._told([*self._found(found), Refuse(error, event.client)])
         effects: Effects = [Queue(lock)]
         if block.listening:
             self._notify_holders(lock, effects)
@@ -291,15 +292,28 @@ class Grants:
 
     # -------------------------------------------------------------- deadlock
 
+    def _found(self, cycle: Cycle) -> Effects:
+        """Who is told of a deadlock that is being broken."""
+        return [cycle]
+
     def _break_deadlocks(self, now: float, start: Any, effects: Effects) -> None:
         """Refuse the youngest request of every cycle through this waiting lock or this party."""
+        self.reshaped = True
         search = self.search.through_request if type(start) is Lock else self.search.through_party
         while (cycle := search(start)) is not None:
             found, error = _describe(cycle)
             victim = found.victim
-            effects.append(found)
-            effects.append(Refuse(error, victim.client, victim))
-            self._withdraw(now, victim, effects)
+            effects += self._found(found)
+            effects += self._refuse_waiting(now, victim, error)
+
+    def _refuse_waiting(self, now: float, lock: Lock, error: RequestError) -> Effects:
+        effects: Effects = [Refuse(error, lock.client, lock)]
+        self._withdraw(now, lock, effects)
+        return effects
+
+    def refuse_waiting(self, now: float, lock: Lock, error: RequestError) -> Effects:
+        """The request that waits on this lock ends so."""
+        return self._told(self._refuse_waiting(now, lock, error))
 
 
 def _victim(cycle: list[Lock]) -> Lock:

@@ -51,7 +51,7 @@ _UNLOCK = Request(Verb.UNLOCK)
 class Guest(Owner):
     """The owner of one lock whose home is another member; it names the lock there.
 
-    As a party it stands alone: what else its owner holds or awaits, only its home knows.
+    Its party is an Id that the home made: what else that party holds or awaits here is known here.
     """
 
     __slots__ = ("_command", "_pid", "id")
@@ -134,10 +134,11 @@ class Guests(Master, abc.ABC):
             guest,
             message.name,
             message.request,
-            party=message.lock,
+            party=message.lock if message.party is None else message.party,
             client=message.id,
             parent=parent,
             place=message.place,
+            waiter=message.waiter,
         )
         effects = self._asked(now, event)
         if guest.locks:

@@ -188,6 +188,11 @@ class Leaving:
     all that was mastered here."""
 
 
+@dataclass(slots=True)
+class Ticked:
+    """Time has passed. Expected every TICK_S while `Node.wants_tick()`, and only then."""
+
+
 # --------------------------------------------------------------- effects
 
 
@@ -266,6 +271,27 @@ class Cycle:
     modes: tuple[tuple[Mode | None, Mode | None], ...]
 
 
+class CycleLock(NamedTuple):
+    """A lock of a deadlock as it was found, wherever it lived; pid 0: not known any more."""
+
+    name: bytes
+    granted: Mode | None
+    wanted: Mode | None
+    member: str
+    pid: int
+    command: str
+    is_victim: bool
+
+
+@dataclass(slots=True)
+class FoundCycle:
+    """What `Cycle` is to a member alone: every member of the view gets every deadlock that is
+    found and broken anywhere."""
+
+    kind: str
+    locks: tuple[CycleLock, ...]
+
+
 @dataclass(slots=True)
 class Send:
     """Send this to another member: in order, without loss, while both are in the view."""
@@ -301,6 +327,7 @@ Event = (
     | ViewInstalled
     | Fenced
     | Leaving
+    | Ticked
 )
 Effect = (
     Grant
@@ -311,6 +338,7 @@ Effect = (
     | Released
     | BlockEnded
     | Cycle
+    | FoundCycle
     | Send
     | Recovered
     | Left

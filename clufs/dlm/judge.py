@@ -69,6 +69,11 @@ def _judge_length(value: bytes) -> RequestError | None:
 
 def names(lock: Lock) -> str:
     """A lock in a sentence: `db/x EX held` or, while it waits, `db/x NL to EX wanted`."""
-    name = lock.rsb.name.decode("utf-8", "backslashreplace")
-    modes = [mode.name for mode in (lock.granted, lock.wanted) if mode is not None]
-    return f"{name} {' to '.join(modes)} {'held' if lock.wanted is None else 'wanted'}"
+    return names_of(lock.rsb.name, lock.granted, lock.wanted)
+
+
+def names_of(name: bytes, granted: Mode | None, wanted: Mode | None) -> str:
+    """The same of a lock that lives elsewhere."""
+    modes = [mode.name for mode in (granted, wanted) if mode is not None]
+    state = "held" if wanted is None else "wanted"
+    return f"{name.decode('utf-8', 'backslashreplace')} {' to '.join(modes)} {state}"

@@ -131,7 +131,7 @@ class Master(Grants):
         lock.client = event.client
         lock.since = now
         lock.notified = False
-        if event.party is not lock.party:
+        if event.party is not lock.party and event.party != lock.party:
             self.parties.move(lock, event.party)
             held = _NL  # to those who wait, everything it holds is in new hands
         if request.notify:

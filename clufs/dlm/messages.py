@@ -15,13 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from clufs.dlm.interface import Request
+from clufs.dlm.interface import CycleLock, Request
 from clufs.dlm.modes import Mode
 from clufs.errors import RequestError
 
 
 class Id(NamedTuple):
-    """A lock or a request, everywhere: who made it, in which life, and a count that grows."""
+    """A lock, a request or a party, everywhere: who made it, in which life, and a count that grows
+    (for parties: falls, so that none has the name of a lock)."""
 
     member: str
     incarnation: int
@@ -67,7 +68,8 @@ class Ask:
 
     new: it makes the lock. parent: the lock above, for a sublock.
     place: the queue place to take again. pid, command: whose it is, for reports; said with a
-    new lock.
+    new lock. party: who can release the lock, as its home names it; waiter: who is stuck while it
+    waits, where that is another.
     """
 
     view: int
@@ -80,6 +82,8 @@ class Ask:
     place: int | None = None
     pid: int = 0
     command: str = "-"
+    party: Id | None = None
+    waiter: Id | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,145 @@ class Blocking:
     hint: int
 
 
+# ------------------------------------------- deadlocks over several members
+
+
+class Group(NamedTuple):
+    """A party behind which others stand, at its home. formed: never the same for two memberships."""
+
+    party: Id
+    formed: int
+    members: tuple[Id, ...]
+
+
+class Part(NamedTuple):
+    """A lock in the survey, as its master has it: the same as long as nothing happens to it.
+
+    since: when it was granted or, while it waits, asked, by the master's clock.
+    asked: the request that waits, where its home is another member.
+    """
+
+    lock: Id
+    number: int
+    granted: Mode | None
+    wanted: Mode | None
+    place: int
+    since: float
+    nodeadlock: bool
+    party: Id
+    waiter: Id | None
+    asked: Id | None
+
+
+class Check(NamedTuple):
+    """Does nothing happen to this lock, as far as its home knows? asked: the request that waits."""
+
+    lock: Id
+    number: int
+    asked: Id | None
+
+
+class InCycle(NamedTuple):
+    """A lock of a deadlock as it was found."""
+
+    lock: Id
+    name: bytes
+    granted: Mode | None
+    wanted: Mode | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A request has waited for long: look for a deadlock."""
+
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
+class WhoBlocks:
+    """Whose locks stand in somebody's way at your blocks?"""
+
+    view: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blockers:
+    """parties: those asked for. groups: of the sender's own parties, those that may be stuck."""
+
+    view: int
+    number: int
+    parties: tuple[Id, ...]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WhatWaits:
+    """In which requests at your blocks are these parties stuck? And are these locks at rest?"""
+
+    view: int
+    number: int
+    parties: tuple[Id, ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """blocks: those where the parties wait, each with the locks that matter to them.
+
+    now: the sender's clock. groups: as in Blockers. moving: the locks not at rest.
+    grew: somebody stands in the way who was not asked for.
+    """
+
+    view: int
+    number: int
+    now: float
+    blocks: tuple[tuple[bytes, tuple[Part, ...]], ...]
+    groups: tuple[Group, ...]
+    moving: tuple[Id, ...]
+    grew: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Refuse the request of `locks[victim]`, if it still waits at this place since then."""
+
+    view: int
+    kind: str
+    locks: tuple[InCycle, ...]
+    victim: int
+    place: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Whose are these locks of yours? They are named with their blocks."""
+
+    view: int
+    asker: str
+    number: int
+    locks: tuple[tuple[Id, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Process and command of each owner, in the order of the question."""
+
+    view: int
+    number: int
+    owners: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A deadlock was found and is broken."""
+
+    view: int
+    kind: str
+    locks: tuple[CycleLock, ...]
+
+
 Message = (
     Lookup
     | LookedUp
@@ -202,4 +345,13 @@ Message = (
     | Withdrawn
     | Gone
     | Blocking
+    | Overdue
+    | WhoBlocks
+    | Blockers
+    | WhatWaits
+    | Waits
+    | Break
+    | Describe
+    | Described
+    | Found
 )

@@ -16,6 +16,7 @@ from clufs.dlm.directory import Directory, directory_member, root_of
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import (
     Asked,
+    Cycle,
     Effect,
     Event,
     OwnerEnded,
@@ -23,6 +24,7 @@ from clufs.dlm.interface import (
     Received,
     Refuse,
     Send,
+    Ticked,
     Verb,
     Withdrew,
 )
@@ -45,6 +47,7 @@ from clufs.dlm.messages import (
     Withdrawn,
 )
 from clufs.dlm.rsb import ResourceBlock
+from clufs.dlm.survey import Survey
 from clufs.errors import NotHeld
 from clufs.limits import IDLE_NAMES_KEPT
 
@@ -89,6 +92,10 @@ class Node(Copies):
             Gone: self._gone,
             Blocking: self._blocking,
         }
+        self.survey = Survey(self)
+        self.survey.installed()
+        self._handlers[Ticked] = self.survey.ticked
+        self._answers.update(self.survey.handlers)
 
     def find(self, name: bytes) -> ResourceBlock | None:
         """The resource block of this name, if a lock on it exists: the block itself where it is
@@ -123,6 +130,10 @@ class Node(Copies):
     def directory_member(self, name: bytes) -> str:
         """The member that knows the master of this name."""
         return directory_member(root_of(name), self.members)
+
+    def wants_tick(self) -> bool:
+        """Whether a Ticked every TICK_S is of use: something waits that has not been looked at."""
+        return self._shared and self.survey.wants_tick()
 
     def step(self, now: float, event: Event) -> Sequence[Effect]:
         """Let one event take effect at this time; what follows, in order.
@@ -267,6 +278,9 @@ class Node(Copies):
             return [Refuse(NotHeld("the request had ended before"), event.client)]
         held = self._releasing.pop(copy, [])
         return [*self._ask_master(now, copy, event), *self._replay(now, held)]
+
+    def _found(self, cycle: Cycle) -> Effects:
+        return self.survey.reports.found_here(cycle) if self._shared else super()._found(cycle)
 
     # ------------------------------------------------------------- directory
 

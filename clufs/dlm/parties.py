@@ -7,10 +7,14 @@ of its members can.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clufs.dlm.lock import Lock
+
+if TYPE_CHECKING:
+    from clufs.dlm.rsb import ResourceBlock
 
 
 class Parties:
@@ -19,9 +23,23 @@ class Parties:
     waits: the waiting requests by who is stuck in them. members: the parties with members.
     groups_of: for each member, the parties it is one of. crowded: parties with several waits.
     odd: how many requests wait in which not simply their party is stuck, or that do not count.
+    formed: for each party with members how many such changes there had been; never the same twice.
+    contended: the blocks where one of these requests waits.
+    fresh: where the survey wants to know of them, the requests that have begun to wait, and when.
     """
 
-    __slots__ = ("_heads", "crowded", "groups_of", "members", "odd", "waits")
+    __slots__ = (
+        "_formations",
+        "_heads",
+        "contended",
+        "crowded",
+        "formed",
+        "fresh",
+        "groups_of",
+        "members",
+        "odd",
+        "waits",
+    )
 
     def __init__(self) -> None:
         self._heads: dict[Any, Lock] = {}
@@ -30,6 +48,10 @@ class Parties:
         self.groups_of: dict[Any, set[Any]] = {}
         self.crowded: set[Any] = set()
         self.odd = 0
+        self.formed: dict[Any, int] = {}
+        self._formations = 0
+        self.contended: dict[ResourceBlock, None] = {}
+        self.fresh: deque[tuple[Lock, float]] | None = None
 
     def link(self, lock: Lock) -> None:
         """The lock belongs to `lock.party` now."""
@@ -61,6 +83,9 @@ class Parties:
         lock.party = party
         self.link(lock)
 
+    def has_locks(self, party: Any) -> bool:
+        return party in self._heads
+
     def locks(self, party: Any) -> Iterator[Lock]:
         """All locks of a party, granted and waiting."""
         lock = self._heads.get(party)
@@ -75,14 +100,19 @@ class Parties:
         if len(waits) > 1:
             self.crowded.add(lock.waiter)
         self.odd += _is_odd(lock)
+        self.contended[lock.rsb] = None
+        if self.fresh is not None:
+            self.fresh.append((lock, lock.since))
 
     def unwait(self, lock: Lock) -> None:
-        """The request on this lock waits no more."""
+        """The request on this lock waits no more, and its block knows."""
         waiter = lock.waiter
         waits = self.waits[waiter]
         del waits[lock]
         self.odd -= _is_odd(lock)
         lock.waiter = None
+        if not lock.rsb.wants:
+            del self.contended[lock.rsb]
         if len(waits) == 1:
             self.crowded.discard(waiter)
         elif not waits:
@@ -105,8 +135,11 @@ class Parties:
             groups.discard(party)
             if not groups:
                 del self.groups_of[member]
+        self.formed.pop(party, None)
         if members:
             self.members[party] = members
+            self._formations += 1
+            self.formed[party] = self._formations
         for member in members:
             self.groups_of.setdefault(member, set()).add(party)
 

@@ -12,14 +12,17 @@ from clufs.dlm.interface import (
     Effect,
     Grant,
     OwnerEnded,
+    PartyChanged,
     Received,
     Refuse,
     Send,
+    Ticked,
     Withdrew,
 )
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Message
 from clufs.dlm.node import Node
+from clufs.timeouts import TICK_S
 from tests.dlm.cluster_of_one import Person, parse
 from tests.dlm.oracle import check
 
@@ -35,6 +38,7 @@ class Cluster:
         self.wires: dict[tuple[str, str], deque[Message]] = {}
         self.people: dict[tuple[str, str], Person] = {}
         self.now = 0.0
+        self.pace = 1.0
         self.sent = 0
         self.heard: list[tuple[str, Effect]] = []
 
@@ -43,7 +47,7 @@ class Cluster:
 
     def step(self, member: str, event: Any) -> list[Effect]:
         """What the edge of this member hears; messages go onto the wires."""
-        self.now += 1.0
+        self.now += self.pace
         heard: list[Effect] = []
         for effect in self.nodes[member].step(self.now, event):
             if isinstance(effect, Send):
@@ -70,6 +74,27 @@ class Cluster:
 
     def lock(self, member: str, who: str, name: bytes = b"db/x") -> Lock:
         return self.person(member, who).locks[name]
+
+    def group(self, member: str, party: str, *members: str) -> list[Effect]:
+        """Who stands behind a party; all of them are `name@member`."""
+        names = frozenset(f"{who}@{member}" for who in members)
+        return self.step(member, PartyChanged(f"{party}@{member}", names))
+
+    def tick(self) -> bool:
+        """TICK_S passes; whoever wants to know is told. Whether anybody did."""
+        self.now += TICK_S
+        wanting = [member for member, node in self.nodes.items() if node.wants_tick()]
+        for member in wanting:
+            self.step(member, Ticked())
+        return bool(wanting)
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, tick by tick, in which every message arrives at once."""
+        self.pace = 0.0
+        end = self.now + seconds
+        while self.now < end - 1e-9:
+            self.tick()
+            self.settle()
 
     # -- the wires
 

@@ -1,0 +1,140 @@
+"""Seeds: crowds that wait for each other over several members, judged by one who sees all of it."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from clufs.dlm.interface import Effect, FoundCycle, Received, Refuse, Ticked
+from clufs.dlm.lock import Lock
+from clufs.dlm.messages import Break, Waits
+from clufs.errors import Deadlock
+from tests.dlm.cluster import Cluster
+from tests.dlm.world import World
+
+PEOPLE = "pqrs"
+NAMES = [b"db/%d" % i for i in range(5)]
+MODES = ("CR", "CW", "PR", "PW", "EX", "EX", "EX")
+WORDS = ("", "", "", "", " nodeadlock", " quecvt", " nowait")
+
+
+class Knot:
+    """A cluster whose people ask at random; whenever somebody is refused it is asked why."""
+
+    def __init__(self, seed: int, size: int, groups: bool) -> None:
+        self.random = Random(seed)
+        self.members = [f"m{i}" for i in range(size)]
+        self.cluster = Cluster(seed, self.members)
+        self.cluster.pace = 0.001
+        self.groups = groups
+        self.was_stuck: set[tuple[Lock, float]] = set()
+        self.refused = self.surveyed = 0
+        self._step = self.cluster.step
+        self.cluster.step = self.step  # type: ignore[method-assign]
+
+    def step(self, member: str, event: Any) -> list[Effect]:
+        """A refused request was part of a deadlock: as the masters saw it or, when a survey said so,
+        with nothing under way that its home knew of."""
+        by_survey = isinstance(event, Ticked) or (
+            isinstance(event, Received) and isinstance(event.message, Break | Waits)
+        )
+        waiting = {lock.client: lock for lock in self.at(member)}
+        if by_survey:
+            self.remember()
+        heard = self._step(member, event)
+        for effect in heard:
+            if isinstance(effect, FoundCycle) and by_survey:
+                self.surveyed += 1
+            if isinstance(effect, Refuse) and isinstance(effect.error, Deadlock):
+                self.refused += 1
+                lock = waiting.get(effect.client)
+                if by_survey and lock is not None:
+                    assert (lock, lock.since) in self.was_stuck, f"{lock} could go on"
+        if not by_survey:
+            self.remember()
+        return heard
+
+    def at(self, member: str) -> list[Lock]:
+        node = self.cluster.nodes[member]
+        return [lock for waits in node.parties.waits.values() for lock in waits]
+
+    def remember(self) -> None:
+        for lock in World(self.cluster, at_rest=True).deadlocked():
+            self.was_stuck.add((lock, lock.since))
+
+    def act(self) -> None:
+        pick = self.random
+        member, who, name = pick.choice(self.members), pick.choice(PEOPLE), pick.choice(NAMES)
+        person = self.cluster.person(member, who)
+        lock = person.locks.get(name)
+        dice = pick.random()
+        if dice < 0.03:
+            self.cluster.dies(member, who)
+        elif self.groups and dice < 0.08:
+            self.cluster.group(member, "g", *pick.sample(PEOPLE, pick.randint(0, 2)))
+        elif lock is not None and lock.wanted is not None:
+            if dice < 0.3:
+                self.cluster.withdraws(member, who, name)
+        elif lock is not None and dice < 0.3:
+            self.cluster.says(member, who, "UN", name)
+        else:
+            self.ask(member, who, name)
+
+    def ask(self, member: str, who: str, name: bytes) -> None:
+        pick = self.random
+        more: dict[str, Any] = {"client": object()}
+        if self.groups:
+            owner = pick.choice((who, who, "g", "h"))
+            if owner != who:
+                more |= {"party": f"{owner}@{member}", "waiter": f"{who}@{member}"}
+                who = owner
+            elif pick.random() < 0.2:
+                more["party"] = f"{pick.choice(PEOPLE)}@{member}"
+        busy = any(
+            lock.wanted is not None for lock in self.cluster.person(member, who).locks.values()
+        )
+        if busy and pick.random() < 0.8:
+            return
+        line = pick.choice(MODES) + pick.choice(WORDS)
+        self.cluster.says(member, who, line, name, **more)
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            dice = self.random.random()
+            if dice < 0.35:
+                self.act()
+            elif dice < 0.4:
+                self.cluster.tick()
+            elif any(self.cluster.wires.values()):
+                self.cluster.deliver()
+
+    def quiet(self) -> None:
+        """From now on nobody does anything; a second later no deadlock of now is left."""
+        self.cluster.settle()
+        self.cluster.pass_time(1.0)
+        standing = World(self.cluster, at_rest=True).deadlocked()
+        assert not standing, "a deadlock is left standing"
+
+
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(15))
+def test_every_deadlock_is_found_and_nothing_else(seed: int, size: int, groups: bool) -> None:
+    knot = Knot(seed, size, groups)
+    for _ in range(4):
+        knot.run(150)
+        knot.quiet()
+
+
+def test_the_knots_are_worth_it() -> None:
+    """Most seeds have deadlocks, and most of these only a survey finds."""
+    refused = surveyed = 0
+    for seed in range(5):
+        knot = Knot(seed, 3, False)
+        knot.run(300)
+        knot.quiet()
+        refused += knot.refused
+        surveyed += knot.surveyed
+    assert refused >= 10 and surveyed >= 5
