@@ -17,7 +17,7 @@ holds nothing anybody waits for closes no cycle. `looks` counts the locks looked
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -61,18 +61,16 @@ class Search:
         parties are tuples of one."""
         return self._stuck(self._reached(*self._counted()))
 
-    def anywhere(self) -> list[Lock] | None:
-        """A cycle among all that waits, whatever may have changed: the locks in it, in order."""
+    def anywhere(self, starts: Iterable[Lock]) -> list[Lock] | None:
+        """The cycle through the first of these waiting requests that is in one, whatever may have
+        changed: the locks in it, in order."""
         edges = self._reached(*self._counted())
         stuck = self._stuck(edges)
-        seen: set[Any] = set()
-        node = next((node for node in edges if node in stuck), None)
-        if node is None:
-            return None
-        while node not in seen:
-            seen.add(node)
-            node = next(need for need in edges[node] if need in stuck)
-        return _shorten(_way_round(node, edges, stuck))
+        needed = _needed_in_turn(edges, stuck)
+        for start in starts:
+            if start in needed and _on_a_cycle(start, edges, stuck) is start:
+                return _shorten(_way_round(start, edges, stuck))
+        return None
 
     def _counted(self) -> Iterator[Lock]:
         for waits in self._parties.waits.values():
@@ -256,6 +254,25 @@ def _is_ahead(other: Lock, lock: Lock) -> bool:
     if (other.granted is None) != (lock.granted is None):
         return lock.granted is None
     return other.place < lock.place
+
+
+def _needed_in_turn(edges: _Edges, stuck: set[Any]) -> set[Any]:
+    """What is left of the stuck when everything that nothing left needs has been taken away."""
+    needed_by = dict.fromkeys(stuck, 0)
+    for node in stuck:
+        for need in edges[node]:
+            if need in stuck:
+                needed_by[need] += 1
+    ends = [node for node, count in needed_by.items() if not count]
+    while ends:
+        node = ends.pop()
+        del needed_by[node]
+        for need in edges[node]:
+            if need in needed_by:
+                needed_by[need] -= 1
+                if not needed_by[need]:
+                    ends.append(need)
+    return set(needed_by)
 
 
 def _on_a_cycle(start: Any, edges: _Edges, stuck: set[Any]) -> Any:

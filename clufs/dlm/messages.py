@@ -292,12 +292,11 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Refuse the request of `locks[victim]`, if it still waits at this place since then."""
+    """Refuse the request of the first of these locks, if it still waits at this place since then."""
 
     view: int
     kind: str
     locks: tuple[InCycle, ...]
-    victim: int
     place: int
     since: float
 

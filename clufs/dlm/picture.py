@@ -84,25 +84,27 @@ class Picture:
                 parties[node[0]] = None
         for lock, seen in self._seen.items():
             part = seen.part
-            if lock in stuck:
-                parties[part.party] = parties[part.waiter or part.party] = None
-            elif part.granted is None or (part.party,) not in stuck:
+            if lock not in stuck and (part.party,) not in stuck:
                 continue
+            if part.wanted is not None:  # also one that does not count, for whom others wait
+                parties[part.party] = parties[part.waiter or part.party] = None
             if part.lock.member != seen.master:
                 check = Check(part.lock, part.number, part.asked)
                 checks.setdefault(part.lock.member, []).append(check)
         return tuple(parties), checks
 
     def breaks(self, view: int) -> list[tuple[str, Break]]:
-        """For each deadlock: the master of its victim, and what it is told."""
+        """For each deadlock: the master of its victim, the youngest request that can end it, and
+        what that master is told."""
         found = []
-        while (cycle := self._search.anywhere()) is not None:
-            victim = self._victim(cycle)
+        youngest = self._youngest_first()
+        while (cycle := self._search.anywhere(youngest)) is not None:
+            victim = cycle[0]
             seen = self._seen[victim]
             locks = tuple(self._in_cycle(lock) for lock in cycle)
-            number, part = cycle.index(victim), seen.part
-            order = Break(view, kind_of(cycle), locks, number, part.place, part.since)
+            order = Break(view, kind_of(cycle), locks, seen.part.place, seen.part.since)
             found.append((seen.master, order))
+            youngest.remove(victim)
             self._rub_out(victim)
         return found
 
@@ -121,21 +123,20 @@ class Picture:
         seen = self._seen[lock]
         return InCycle(seen.part.lock, seen.name, seen.part.granted, seen.part.wanted)
 
-    def _victim(self, cycle: list[Lock]) -> Lock:
-        """The youngest request. Clocks of different members cannot be compared, but ages can; among
-        those of one master the place decides: a place that was taken again has the older age."""
-        waiting = [lock for lock in cycle if lock.wanted is not None]
-        waiting = [lock for lock in waiting if not lock.request.nodeadlock]
-
-        def age(lock: Lock) -> float:
+    def _youngest_first(self) -> list[Lock]:
+        """Clocks of different members cannot be compared, but ages can; among the requests of one
+        master the place decides: one that was taken again is at least as old as all behind it."""
+        waiting = [
+            lock for lock in self._seen if lock.wanted is not None and not lock.request.nodeadlock
+        ]
+        waiting.sort(key=lambda lock: lock.place, reverse=True)
+        oldest: dict[str, float] = {}
+        ages: dict[Lock, tuple[float, int, Id]] = {}
+        for lock in waiting:
             seen = self._seen[lock]
-            return max(
-                other.age
-                for other in map(self._seen.__getitem__, waiting)
-                if other.master == seen.master and other.part.place >= seen.part.place
-            )
-
-        return min(waiting, key=lambda lock: (age(lock), -lock.place, self._seen[lock].part.lock))
+            age = oldest[seen.master] = max(seen.age, oldest.get(seen.master, seen.age))
+            ages[lock] = age, -lock.place, seen.part.lock
+        return sorted(waiting, key=ages.__getitem__)
 
 
 def _draw(block: ResourceBlock, part: Part, parties: Parties) -> Lock:

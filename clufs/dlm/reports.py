@@ -56,7 +56,7 @@ class Reports:
 
     def break_cycle(self, now: float, order: Break) -> Effects:
         """Refuse the victim if it still waits as it did when the deadlock was found."""
-        wanted = order.locks[order.victim]
+        wanted = order.locks[0]
         lock = self._lock(wanted.lock, wanted.name)
         if lock is None or lock.wanted is None:
             return []
@@ -64,7 +64,7 @@ class Reports:
             return []
         said = ", ".join(names_of(lock.name, lock.granted, lock.wanted) for lock in order.locks)
         error = Deadlock(f"a deadlock, and this is the youngest request in it: {said}")
-        effects = self._begin(_Report(order.kind, order.locks, order.victim))
+        effects = self._begin(_Report(order.kind, order.locks, 0))
         return effects + self._node.refuse_waiting(now, lock, error)
 
     def found_here(self, cycle: Cycle) -> Effects:

@@ -12,6 +12,7 @@ from clufs.dlm.interface import (
     Done,
     Effect,
     Event,
+    FoundCycle,
     Grant,
     Left,
     Notify,
@@ -68,6 +69,7 @@ class Telling:
             Released: self._released,
             BlockEnded: self._block_ended,
             Cycle: self._cycle,
+            FoundCycle: self._found_cycle,
             Done: self._done,
             Send: self._send,
             Recovered: self._recovered,
@@ -158,6 +160,10 @@ class Telling:
     def _cycle(self, now: float, effect: object) -> None:
         assert isinstance(effect, Cycle)
         self.journals.deadlock(effect)
+
+    def _found_cycle(self, now: float, effect: object) -> None:
+        assert isinstance(effect, FoundCycle)
+        self.journals.found_deadlock(effect)
 
     def _decided(self, ask: Ask, error: ClufsError | None) -> None:
         """Tell everybody who waits what became of an ask."""

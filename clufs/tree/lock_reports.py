@@ -13,6 +13,7 @@ from clufs.tree.lock_tree import LockDirectory, LockFile
 from clufs.tree.names import shown, shown_word
 
 if TYPE_CHECKING:
+    from clufs.dlm.interface import CycleLock
     from clufs.dlm.lock import Lock
     from clufs.dlm.modes import Mode
     from clufs.dlm.rsb import ResourceBlock
@@ -24,9 +25,11 @@ def lock_line(lock: Lock, member: str, now: float) -> str:
     return f"{_state(lock.granted, lock.wanted)} {_who(lock, member)} {now - lock.since:.3f}"
 
 
-def cycle_line(lock: Lock, modes: tuple[Mode | None, Mode | None], member: str) -> str:
+def cycle_line(lock: CycleLock) -> str:
     """One lock of a deadlock as it was found: file, queue, modes, member, pid, command."""
-    return f"locks/{shown_word(lock.rsb.name)} {_state(*modes)} {_who(lock, member)}"
+    who = f"{lock.member} {lock.pid} {shown_word(lock.command.encode())}"
+    line = f"locks/{shown_word(lock.name)} {_state(lock.granted, lock.wanted)} {who}"
+    return f"{line} VICTIM" if lock.is_victim else line
 
 
 def _state(granted: Mode | None, wanted: Mode | None) -> str:

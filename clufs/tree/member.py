@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from clufs.dlm.interface import CycleLock, FoundCycle
 from clufs.tree.journals import Deadlocks, Events, FencingLog, Refusals
 from clufs.tree.lock_reports import cycle_line
 from clufs.tree.metrics import Metrics
@@ -66,17 +67,30 @@ class Journals:
         )
 
     def deadlock(self, cycle: Cycle) -> None:
-        """A deadlock was broken."""
+        """A deadlock was broken at a member alone."""
         name = self.member.name
-        lines = [
-            cycle_line(lock, modes, name) + (" VICTIM" if lock is cycle.victim else "")
+        locks = [
+            CycleLock(
+                lock.rsb.name,
+                *modes,
+                name,
+                lock.owner.pid,
+                lock.owner.command,
+                lock is cycle.victim,
+            )
             for lock, modes in zip(cycle.locks, cycle.modes, strict=True)
         ]
-        self.deadlocks.add(cycle.kind, lines)
+        self.found_deadlock(FoundCycle(cycle.kind, tuple(locks)))
+
+    def found_deadlock(self, cycle: FoundCycle) -> None:
+        """A deadlock was broken somewhere in the cluster."""
+        self.deadlocks.add(cycle.kind, [cycle_line(lock) for lock in cycle.locks])
+        victim = next(lock for lock in cycle.locks if lock.is_victim)
         self.events.add(
             "deadlock",
             kind=cycle.kind,
             locks=len(cycle.locks),
-            victim="locks/" + shown(cycle.victim.rsb.name),
-            pid=getattr(cycle.victim.owner, "pid", 0),
+            victim="locks/" + shown(victim.name),
+            member=victim.member,
+            pid=victim.pid,
         )

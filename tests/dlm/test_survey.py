@@ -283,9 +283,9 @@ def test_an_order_that_comes_too_late_breaks_nothing() -> None:
         cluster.heard.clear()
         deliver_until(cluster, Break, 1)
         (order,) = [m for wire in cluster.wires.values() for m in wire if type(m) is Break]
-        victim = order.locks[order.victim].lock.member
+        victim = order.locks[0].lock.member
         (pair,) = on_the_wires(cluster, Break)
-        cluster.withdraws(victim, "q" if victim == B else "r", order.locks[order.victim].name)
+        cluster.withdraws(victim, "q" if victim == B else "r", order.locks[0].name)
         while cluster.wires[victim, pair[1]]:
             cluster.deliver((victim, pair[1]))
         cluster.settle()
@@ -336,10 +336,10 @@ def test_alone_a_member_never_wants_to_know_the_time() -> None:
 
 
 def test_a_hot_block_is_one_party_long() -> None:
-    """Two hundred wait for a lock whose holder waits elsewhere: none of them is told."""
+    """Forty wait for a lock whose holder waits elsewhere: none of them is told."""
     cluster = Cluster()
     settled(cluster, (A, "p", "EX", X), (B, "q", "EX", Y))
-    for i in range(200):
+    for i in range(40):
         cluster.says(C, f"w{i}", "EX", X)
     cluster.settle()
     settled(cluster, (A, "p", "EX", Y), (B, "q", "EX", X))
@@ -355,7 +355,7 @@ def test_a_hot_block_is_one_party_long() -> None:
     cluster.step = step  # type: ignore[method-assign, assignment]
     cluster.pass_time(1.0)
     assert victims(cluster) == ["q: EX"]
-    assert told[0] <= 20
+    assert told[0] <= 12
 
 
 def test_a_crowd_of_long_waits_costs_a_search_per_pause() -> None:

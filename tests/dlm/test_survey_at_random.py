@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 import pytest
 
-from clufs.dlm.interface import Effect, FoundCycle, Received, Refuse, Ticked
+from clufs.dlm.grants import Effects
 from clufs.dlm.lock import Lock
-from clufs.dlm.messages import Break, Waits
-from clufs.errors import Deadlock
+from clufs.errors import RequestError
 from tests.dlm.cluster import Cluster
 from tests.dlm.world import World
 
@@ -18,6 +18,7 @@ PEOPLE = "pqrs"
 NAMES = [b"db/%d" % i for i in range(5)]
 MODES = ("CR", "CW", "PR", "PW", "EX", "EX", "EX")
 WORDS = ("", "", "", "", " nodeadlock", " quecvt", " nowait")
+Refusal = Callable[[float, Lock, RequestError], Effects]
 
 
 class Knot:
@@ -30,35 +31,21 @@ class Knot:
         self.cluster.pace = 0.001
         self.groups = groups
         self.was_stuck: set[tuple[Lock, float]] = set()
-        self.refused = self.surveyed = 0
-        self._step = self.cluster.step
-        self.cluster.step = self.step  # type: ignore[method-assign]
+        self.surveyed = 0
+        for node in self.cluster.nodes.values():
+            node.refuse_waiting = self.judged(node.refuse_waiting)  # type: ignore[method-assign]
 
-    def step(self, member: str, event: Any) -> list[Effect]:
-        """A refused request was part of a deadlock: as the masters saw it or, when a survey said so,
-        with nothing under way that its home knew of."""
-        by_survey = isinstance(event, Ticked) or (
-            isinstance(event, Received) and isinstance(event.message, Break | Waits)
-        )
-        waiting = {lock.client: lock for lock in self.at(member)}
-        if by_survey:
-            self.remember()
-        heard = self._step(member, event)
-        for effect in heard:
-            if isinstance(effect, FoundCycle) and by_survey:
-                self.surveyed += 1
-            if isinstance(effect, Refuse) and isinstance(effect.error, Deadlock):
-                self.refused += 1
-                lock = waiting.get(effect.client)
-                if by_survey and lock is not None:
-                    assert (lock, lock.since) in self.was_stuck, f"{lock} could go on"
-        if not by_survey:
-            self.remember()
-        return heard
+    def judged(self, refuse: Refusal) -> Refusal:
+        """What a survey has refused was part of a deadlock, with nothing under way about it that
+        its home knew of."""
 
-    def at(self, member: str) -> list[Lock]:
-        node = self.cluster.nodes[member]
-        return [lock for waits in node.parties.waits.values() for lock in waits]
+        def judge(now: float, lock: Lock, error: RequestError) -> Effects:
+            self.remember()
+            assert (lock, lock.since) in self.was_stuck, f"{lock} could go on"
+            self.surveyed += 1
+            return refuse(now, lock, error)
+
+        return judge
 
     def remember(self) -> None:
         for lock in World(self.cluster, at_rest=True).deadlocked():
@@ -109,10 +96,13 @@ class Knot:
                 self.cluster.tick()
             elif any(self.cluster.wires.values()):
                 self.cluster.deliver()
+            self.remember()
 
     def quiet(self) -> None:
         """From now on nobody does anything; a second later no deadlock of now is left."""
-        self.cluster.settle()
+        while any(self.cluster.wires.values()):
+            self.cluster.deliver()
+            self.remember()
         self.cluster.pass_time(1.0)
         standing = World(self.cluster, at_rest=True).deadlocked()
         assert not standing, "a deadlock is left standing"
@@ -129,12 +119,11 @@ def test_every_deadlock_is_found_and_nothing_else(seed: int, size: int, groups: 
 
 
 def test_the_knots_are_worth_it() -> None:
-    """Most seeds have deadlocks, and most of these only a survey finds."""
-    refused = surveyed = 0
+    """There are deadlocks that only a survey finds."""
+    surveyed = 0
     for seed in range(5):
         knot = Knot(seed, 3, False)
         knot.run(300)
         knot.quiet()
-        refused += knot.refused
         surveyed += knot.surveyed
-    assert refused >= 10 and surveyed >= 5
+    assert surveyed >= 10
