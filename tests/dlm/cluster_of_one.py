@@ -58,10 +58,6 @@ class Person(Owner):
     def __repr__(self) -> str:
         return self.name
 
-    @property
-    def command(self) -> str:
-        return self.name
-
 
 class Story:
     """One node; `says` is a request, and what came of it is returned and kept in `effects`."""

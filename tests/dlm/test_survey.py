@@ -9,15 +9,25 @@ from clufs.dlm.messages import Break, Overdue, WhatWaits, WhoBlocks
 from clufs.errors import Deadlock
 from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_PAUSE_S, TICK_S
 from tests.dlm.cluster import MEMBERS, Cluster
+from tests.dlm.cluster_of_one import Person
 
 A, B, C = sorted(MEMBERS)  # A leads the searches
 X, Y, Z = b"db/x", b"db/y", b"db/z"
 SEEDS = range(10)
 
 
+class Named(Person):
+    """Whose command is its name."""
+
+    @property
+    def command(self) -> str:
+        return self.name
+
+
 def settled(cluster: Cluster, *requests: tuple[str, str, str, bytes]) -> None:
     cluster.pace = 0.001
     for member, who, line, name in requests:
+        cluster.people.setdefault((member, who), Named(f"{who}@{member}"))
         cluster.says(member, who, line, name)
         cluster.settle()
 

@@ -9,6 +9,7 @@ from clufs.dlm.interface import (
     BlockEnded,
     Cycle,
     Done,
+    FoundCycle,
     Grant,
     Life,
     Notify,
@@ -54,6 +55,7 @@ class Host:
             Notify: self._notify,
             BlockEnded: self._nothing,
             Cycle: self._cycle,
+            FoundCycle: self._found_cycle,
         }
 
     def absent(self) -> bool:
@@ -157,6 +159,11 @@ class Host:
 
     def _cycle(self, effect: Cycle) -> None:
         self.world.cycles += 1
+
+    def _found_cycle(self, effect: FoundCycle) -> None:
+        """Every member hears of it; the victim's counts it."""
+        victim = next(lock for lock in effect.locks if lock.is_victim)
+        self.world.cycles += victim.member == self.life.member
 
     def _nothing(self, effect: Any) -> None:
         pass

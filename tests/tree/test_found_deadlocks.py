@@ -40,6 +40,6 @@ def test_a_cycle_at_a_member_alone() -> None:
     (cycle,) = story.all(Cycle)
     journals.deadlock(cycle)
     assert journals.deadlocks.show().decode().splitlines()[1:] == [
-        "locks/db/x CONVERTING PR EX provolone 0 b VICTIM",
-        "locks/db/x CONVERTING PR EX provolone 0 a",
+        "locks/db/x CONVERTING PR EX provolone 0 - VICTIM",
+        "locks/db/x CONVERTING PR EX provolone 0 -",
     ]
