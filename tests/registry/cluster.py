@@ -46,7 +46,7 @@ class Cluster:
     def __init__(self, votes: Sequence[int], seed: int = 0) -> None:
         self.random = Random(seed)
         self.votes = dict(enumerate(votes, 1))
-        self.disks = {one: Stored() for one in self.votes}
+        self.disks = {one: Stored(token=b"disk %d" % one) for one in self.votes}
         self.full: dict[int, bool] = dict.fromkeys(self.votes, False)
         self.stuck: dict[int, bool] = dict.fromkeys(self.votes, False)
         self.lives = dict.fromkeys(self.votes, 0)
