@@ -109,6 +109,8 @@ class RegistryFile:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
                 failure.errno = errno.ENOSPC
             raise failure from error
+        except UnicodeDecodeError as error:  # of what SQLite says: names in the file are garbage
+            raise self.damaged("registry.sqlite is damaged: its tables") from error
 
     @contextmanager
     def _change(self) -> Iterator[None]:

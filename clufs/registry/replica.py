@@ -91,6 +91,7 @@ class Replica:
         self._snapshot: Snapshot | None = None  # received, and not on disk yet
         self._same = 0  # up to here the disk has what the log has
         self._acks: dict[int, int] = {}
+        self._note = False  # once in a view, what is committed is worth a write of its own
         self._said: dict[CommandId, None] = {}
         self._blocked = False  # the disk refused, and nothing new has come since
 
@@ -331,7 +332,8 @@ class Replica:
         if self._disk.adopted == self.view:
             self._sure = min(self.applied, self._disk.last)
         if not self.synced and self.applied >= committed:
-            self.synced = True
+            self.synced = self._note = True
+            effects += self._write()
             effects += [] if self._suspended else [m.Synced(self.view)]
         return [*effects, *self._say_pending()]
 
@@ -395,8 +397,10 @@ class Replica:
         disk, log = self._disk, self._log
         if self._writing is not None or not self._based or self._blocked:
             return []
-        if disk.adopted == self.view and self._same == disk.last == log.last:
+        unknown = self._note and disk.committed < min(self.applied, log.last)
+        if disk.adopted == self.view and self._same == disk.last == log.last and not unknown:
             return []
+        self._note = False
         snapshot, base = self._snapshot, log.base
         if snapshot is None and len(log.entries) > LOG_MAX_ENTRIES:
             snapshot, base = self._shorter(log)
