@@ -68,7 +68,8 @@ MESSAGE_COST_BYTES = 64
 
 SURVEY_PARTIES_MAX = 10_000
 """Parties that a search for deadlocks asks about at once: 300 KB in a message. Where more stand in
-somebody's way at the same time, a deadlock among those left out is found when they have become fewer."""
+somebody's way at the same time, those are left out that share their lock with the largest crowds; a
+deadlock among them is found when they have become fewer."""
 
 SURVEY_LOCKS_MAX = 5_000
 """Locks that one member tells in one answer to such a search: 500 KB; more are left out likewise."""

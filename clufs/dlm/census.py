@@ -34,10 +34,13 @@ class Census:
 
     # -------------------------------------------------- may this wait matter?
 
-    def may_matter(self, lock: Lock) -> bool:
-        """Whether a deadlock over several members may lead through this request that waits.
+    def may_matter(self, locks: Iterable[Lock]) -> bool:
+        """Whether a deadlock over several members may lead through one of these requests that wait."""
+        stuck = self._node.stuck_elsewhere()
+        return any(self._may_matter(lock, stuck) for lock in locks)
 
-        No: it is a copy and whoever is stuck in it has no other lock; or only parties that this
+    def _may_matter(self, lock: Lock, stuck: dict[Any, int]) -> bool:
+        """No: it is a copy and whoever is stuck in it has no other lock; or only parties that this
         member knows to be free stand in its way.
         """
         if lock.request.nodeadlock:
@@ -50,7 +53,6 @@ class Census:
         block = lock.rsb
         if block.size + block.converting.size + block.waiting.size > _FEW:
             return True
-        stuck = node.stuck_elsewhere()
         return any(
             type(other.owner) is Guest or self._may_be_stuck(other.party, stuck)
             for other in (*block.holders(), *block.ahead(lock))
@@ -65,7 +67,7 @@ class Census:
             return True
         return any(other is not copy for other in parties.locks(copy.party))
 
-    def _may_be_stuck(self, party: Any, stuck_elsewhere: dict[Any, list[Copy]]) -> bool:
+    def _may_be_stuck(self, party: Any, stuck_elsewhere: dict[Any, int]) -> bool:
         parties = self._node.parties
         members = parties.members.get(party)
         if members is not None:
@@ -81,7 +83,8 @@ class Census:
         found: dict[Id, None] = {}
         for party in self._special(stuck):
             found[node.names.of(party)] = None
-        for block in node.parties.contended:
+        crowds_last = sorted(node.parties.contended, key=lambda block: block.size)
+        for block in crowds_last:
             for holder in _in_the_way(block):
                 if type(holder.owner) is Guest or self._may_be_stuck(holder.party, stuck):
                     found[node.names.of(holder.party)] = None
@@ -90,27 +93,20 @@ class Census:
         parties = tuple(found)[:SURVEY_PARTIES_MAX]
         return Blockers(node.view, question.number, parties, self._groups(stuck))
 
-    def _special(self, stuck: dict[Any, list[Copy]]) -> Iterator[Any]:
+    def _special(self, stuck: dict[Any, int]) -> Iterator[Any]:
         """Who waits in several requests, or in one of another party; and that party."""
-        parties = self._node.parties
-        for who, waits in parties.waits.items():
-            if type(who) is Id:
-                continue
-            if len(waits) + len(stuck.get(who, ())) > 1:
+        node = self._node
+        for who, waits in node.parties.waits.items():
+            if type(who) is not Id:
+                if len(waits) + stuck.get(who, 0) > 1:
+                    yield who
+                yield from _odd(waits)
+        for who, count in stuck.items():
+            if count > 1:
                 yield who
-            yield from self._odd(who, waits)
-        for who, copies in stuck.items():
-            if len(copies) > 1:
-                yield who
-            yield from self._odd(who, copies)
+        yield from _odd(node.waiting_copies())
 
-    def _odd(self, who: Any, locks: Iterable[Lock]) -> Iterator[Any]:
-        for lock in locks:
-            if lock.party != who:
-                yield who
-                yield lock.party
-
-    def _groups(self, stuck: dict[Any, list[Copy]]) -> tuple[Group, ...]:
+    def _groups(self, stuck: dict[Any, int]) -> tuple[Group, ...]:
         node = self._node
         parties, name = node.parties, node.names.of
         return tuple(
@@ -133,17 +129,18 @@ class Census:
                 blocks.setdefault(lock.rsb, set()).add(lock)
         told: list[tuple[bytes, tuple[Part, ...]]] = []
         room = SURVEY_LOCKS_MAX
-        grew = False
+        is_partial = False
         for block, waits in blocks.items():
             holders = []
             for holder in _in_the_way(block):
                 if node.names.of(holder.party) in asked:
                     holders.append(holder)
                 elif type(holder.owner) is Guest or self._may_be_stuck(holder.party, stuck):
-                    grew = True
+                    is_partial = True
             locks = dict.fromkeys([*holders, *_needed(block, waits)])
             room -= len(locks)
             if room < 0:
+                is_partial = True
                 break
             told.append((block.name, tuple(self._part(lock) for lock in locks)))
         moving = tuple(
@@ -152,7 +149,7 @@ class Census:
             if not node.is_at_rest(check.lock, check.number, check.asked)
         )
         return Waits(
-            node.view, question.number, now, tuple(told), self._groups(stuck), moving, grew
+            node.view, question.number, now, tuple(told), self._groups(stuck), moving, is_partial
         )
 
     def _part(self, lock: Lock) -> Part:
@@ -175,6 +172,13 @@ class Census:
             waiter,
             asked,
         )
+
+
+def _odd(waits: Iterable[Lock]) -> Iterator[Any]:
+    for lock in waits:
+        if lock.party != lock.waiter:
+            yield lock.waiter
+            yield lock.party
 
 
 def _in_the_way(block: ResourceBlock) -> Iterator[Lock]:

@@ -6,7 +6,7 @@ edge hears, it hears when the master's answer comes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,15 +125,18 @@ class Copies(Guests):
         """The copy of the lock of this name."""
         return self._by_id.get(id)
 
-    def stuck_elsewhere(self) -> dict[Any, list[Copy]]:
-        """Who is stuck in requests of this member on blocks elsewhere, and in which."""
-        found: dict[Any, list[Copy]] = {}
+    def waiting_copies(self) -> Iterator[Copy]:
+        """The locks of this member that wait elsewhere, each with one request."""
         for open in self._open.values():
-            copy = open.lock
-            if copy is not None and copy.wanted is not None and copy.waiter is not None:
-                locks = found.setdefault(copy.waiter, [])
-                if copy not in locks:
-                    locks.append(copy)
+            copy, event = open.lock, open.event
+            if copy is not None and event is not None and event.request.verb is Verb.LOCK:
+                yield copy
+
+    def stuck_elsewhere(self) -> dict[Any, int]:
+        """Who is stuck in requests of this member on blocks elsewhere, and in how many."""
+        found: dict[Any, int] = {}
+        for copy in self.waiting_copies():
+            found[copy.waiter] = found.get(copy.waiter, 0) + 1
         return found
 
     def is_at_rest(self, id: Id, number: int, asked: Id | None) -> bool:
@@ -175,8 +178,6 @@ class Copies(Guests):
         copy.wanted = event.request.mode
         copy.waiter = event.party if event.waiter is None else event.waiter
         copy.place = event.place or 0
-        if self.parties.fresh is not None:
-            self.parties.fresh.append((copy, copy.since))
         copy.rsb.queue_of(copy).append(copy)
         copy.rsb.wants += UNIT[copy.wanted]
 
@@ -206,6 +207,8 @@ class Copies(Guests):
         )
         self._open[id] = Open(message, copy, event)
         self._open_on[copy][id] = None
+        if self.parties.fresh is not None and event.request.verb is Verb.LOCK:
+            self.parties.fresh.append((copy, copy.since))
         return Send(master, message)
 
     def _ask_master(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:

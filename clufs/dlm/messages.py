@@ -278,7 +278,7 @@ class Waits:
     """blocks: those where the parties wait, each with the locks that matter to them.
 
     now: the sender's clock. groups: as in Blockers. moving: the locks not at rest.
-    grew: somebody stands in the way who was not asked for.
+    is_partial: somebody stands in the way who was not asked for, or there was too much to tell.
     """
 
     view: int
@@ -287,7 +287,7 @@ class Waits:
     blocks: tuple[tuple[bytes, tuple[Part, ...]], ...]
     groups: tuple[Group, ...]
     moving: tuple[Id, ...]
-    grew: bool
+    is_partial: bool
 
 
 @dataclass(frozen=True, slots=True)

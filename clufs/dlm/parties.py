@@ -24,7 +24,7 @@ class Parties:
     groups_of: for each member, the parties it is one of. crowded: parties with several waits.
     odd: how many requests wait in which not simply their party is stuck, or that do not count.
     formed: for each party with members how many such changes there had been; never the same twice.
-    contended: the blocks where one of these requests waits.
+    contended: the blocks where these requests wait, and how many in each.
     fresh: where the survey wants to know of them, the requests that have begun to wait, and when.
     """
 
@@ -50,7 +50,7 @@ class Parties:
         self.odd = 0
         self.formed: dict[Any, int] = {}
         self._formations = 0
-        self.contended: dict[ResourceBlock, None] = {}
+        self.contended: dict[ResourceBlock, int] = {}
         self.fresh: deque[tuple[Lock, float]] | None = None
 
     def link(self, lock: Lock) -> None:
@@ -100,19 +100,20 @@ class Parties:
         if len(waits) > 1:
             self.crowded.add(lock.waiter)
         self.odd += _is_odd(lock)
-        self.contended[lock.rsb] = None
+        self.contended[lock.rsb] = self.contended.get(lock.rsb, 0) + 1
         if self.fresh is not None:
             self.fresh.append((lock, lock.since))
 
     def unwait(self, lock: Lock) -> None:
-        """The request on this lock waits no more, and its block knows."""
+        """The request on this lock waits no more."""
         waiter = lock.waiter
         waits = self.waits[waiter]
         del waits[lock]
         self.odd -= _is_odd(lock)
         lock.waiter = None
-        if not lock.rsb.wants:
-            del self.contended[lock.rsb]
+        others = self.contended.pop(lock.rsb) - 1
+        if others:
+            self.contended[lock.rsb] = others
         if len(waits) == 1:
             self.crowded.discard(waiter)
         elif not waits:

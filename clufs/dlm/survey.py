@@ -13,13 +13,15 @@ others that wait can close a cycle. Each is a change at one member, which rememb
 has answered a first round; if it is still there after SURVEY_AFTER_S, a search is asked for.
 So there are no messages while nothing new waits for long, however many wait. Rounds go on
 without a member that is silent: what it would tell is missing, which makes nothing look stuck
-that is not; when it answers after all, the search is repeated.
+that is not; when it answers after all, the search is repeated. So it is, after a pause, as
+long as there is more than the bounds allow to tell at once.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from clufs.dlm.census import Census
@@ -53,7 +55,7 @@ class Survey:
         self._census = Census(node)
         self.reports = Reports(node)
         self._leader = Leader(node, self._answer, self.reports.break_cycle)
-        self.handlers: dict[type, Callable[[float, Any], Effects]] = {
+        handlers: dict[type, Callable[[float, Any], Effects]] = {
             Overdue: self._overdue,
             WhoBlocks: self._asked,
             WhatWaits: self._asked,
@@ -61,6 +63,15 @@ class Survey:
             Waits: self._leader.answered,
             **self.reports.handlers,
         }
+        self.handlers = {kind: self._in_view(handler) for kind, handler in handlers.items()}
+
+    def _in_view(self, handler: Callable[[float, Any], Effects]) -> Callable[[float, Any], Effects]:
+        """What was asked or found in another view is nobody's any more."""
+
+        def handle(now: float, message: Any) -> Effects:
+            return handler(now, message) if message.view == self._node.view else []
+
+        return handle
 
     def installed(self) -> Effects:
         """The view is new: what was under way is nobody's any more, and everything that waits may
@@ -72,8 +83,7 @@ class Survey:
             node.parties.fresh = None
             return effects
         waiting = [lock for waits in node.parties.waits.values() for lock in waits]
-        for copies in node.stuck_elsewhere().values():
-            waiting += copies
+        waiting += node.waiting_copies()
         node.parties.fresh = deque((lock, lock.since) for lock in waiting)
         node.reshaped = bool(waiting)
         return effects
@@ -96,14 +106,16 @@ class Survey:
             return False
         due = node.reshaped and bool(node.parties.waits or node.copies)
         node.reshaped = False
+        late = []
         while fresh:
             lock, since = fresh[0]
             waits = lock.wanted is not None and lock.since == since
             if waits and now - since < SURVEY_AFTER_S:
                 break
             fresh.popleft()
-            due = due or (waits and self._census.may_matter(lock))
-        return due
+            if waits:
+                late.append(lock)
+        return due or self._census.may_matter(late)
 
     def _report(self, now: float) -> Effects:
         node = self._node
@@ -224,8 +236,8 @@ class Leader:
     def _blockers_known(self, now: float) -> Effects:
         answers: Mapping[str, Blockers] = self._answers
         parties: dict[Id, None] = {}
-        for answer in answers.values():
-            parties.update(dict.fromkeys(answer.parties))
+        for some in zip_longest(*(answer.parties for answer in answers.values())):
+            parties.update((party, None) for party in some if party is not None)
         groups = {group.party: group for answer in answers.values() for group in answer.groups}
         pending = [group for party, group in groups.items() if party in parties]
         for group in pending:
@@ -235,6 +247,8 @@ class Leader:
                 parties[member] = None
         if not parties:
             return []
+        most = max(len(parties), *(len(answer.parties) for answer in answers.values()))
+        self._is_wanted |= most >= SURVEY_PARTIES_MAX
         return self._ask_what_waits(now, tuple(parties), {}, self._waits_known)
 
     def _ask_what_waits(
@@ -254,7 +268,7 @@ class Leader:
 
     def _waits_known(self, now: float) -> Effects:
         answers: Mapping[str, Waits] = self._answers
-        if any(answer.grew for answer in answers.values()):
+        if any(answer.is_partial for answer in answers.values()):
             self._is_wanted = True
         self._first = Told(answers)
         parties, checks = Picture(self._first).suspects()

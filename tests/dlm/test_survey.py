@@ -425,3 +425,23 @@ def test_messages_of_another_view_are_dropped() -> None:
     for message in (Overdue(2), WhoBlocks(2, 1), WhatWaits(0, 1, (), ())):
         assert cluster.step(A, Received(B, message)) == []
     assert not any(cluster.wires.values())
+
+
+def test_what_was_too_much_to_tell_is_found_when_it_is_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for where in ("census", "survey"):
+        monkeypatch.setattr(f"clufs.dlm.{where}.SURVEY_PARTIES_MAX", 12)
+    cluster = Cluster()
+    settled(cluster, (A, "h", "NL", X), *((C, f"r{i}", "PR", X) for i in range(20)))
+    settled(cluster, (A, "p", "PR", X))
+    settled(cluster, (B, "q", "EX", Y), (B, "q", "EX", X), (A, "p", "EX", Y))
+    cluster.heard.clear()
+    cluster.pass_time(2.0)
+    assert not victims(cluster)
+    for i in range(20):
+        cluster.says(C, f"r{i}", "UN", X)
+    cluster.settle()
+    cluster.heard.clear()
+    cluster.pass_time(SURVEY_PAUSE_S + TICK_S)
+    assert victims(cluster) == ["p: EX"]

@@ -118,6 +118,25 @@ def test_every_deadlock_is_found_and_nothing_else(seed: int, size: int, groups: 
         knot.quiet()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_bounds_and_names_forgotten_make_nothing_look_stuck(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left out may hide a deadlock; it never shows one. A name that is forgotten and given
+    anew shows none either, and hides none."""
+    monkeypatch.setattr("clufs.dlm.party_names._SPARE", 0)
+    knot = Knot(seed, 3, groups=True)
+    knot.run(150)
+    knot.quiet()
+    for limit in ("census.SURVEY_PARTIES_MAX", "survey.SURVEY_PARTIES_MAX"):
+        monkeypatch.setattr(f"clufs.dlm.{limit}", 4)
+    for limit in ("census.SURVEY_LOCKS_MAX", "survey.SURVEY_LOCKS_MAX"):
+        monkeypatch.setattr(f"clufs.dlm.{limit}", 6)
+    for _ in range(3):
+        knot.run(150)
+        knot.cluster.pass_time(1.0)
+
+
 def test_the_knots_are_worth_it() -> None:
     """There are deadlocks that only a survey finds."""
     surveyed = 0

@@ -6,14 +6,38 @@ import msgspec
 import pytest
 
 from clufs.dlm import wire
-from clufs.dlm.interface import Request, Verb
-from clufs.dlm.messages import Ask, Ended, Granted, Id, Lookup, Refused, Withdraw
+from clufs.dlm.interface import CycleLock, Request, Verb
+from clufs.dlm.messages import (
+    Ask,
+    Blockers,
+    Break,
+    Check,
+    Describe,
+    Described,
+    Ended,
+    Found,
+    Granted,
+    Group,
+    Id,
+    InCycle,
+    Lookup,
+    Overdue,
+    Part,
+    Refused,
+    Waits,
+    WhatWaits,
+    WhoBlocks,
+    Withdraw,
+)
 from clufs.dlm.modes import Mode
 from clufs.errors import GarbageReceived, NotHeld, RequestError
 
 LOCK = Id("polishham", 7, 41)
 ASKED = Request(Verb.LOCK, Mode.EX, nowait=True, hint=2**63, notify=True)
 KEPT = Request(Verb.LOCK, Mode.PR, value=b"\x00\xff")
+PARTY = Id("provolone", 1, -1)
+WAITS = Part(LOCK, 1 << 40, None, Mode.EX, 3, 0.1 + 0.2, True, PARTY, LOCK, LOCK)
+HELD = Part(LOCK, 1 << 40, Mode.PR, None, 0, 1e9 + 2**-20, False, PARTY, None, None)
 
 MESSAGES = (
     Lookup(5, b"db/\xff\x00"),
@@ -21,6 +45,15 @@ MESSAGES = (
     Granted(5, LOCK, Mode.EX, 5 << 40, True, b"page 41", False, 2**62),
     Withdraw(5, LOCK, LOCK, LOCK, KEPT),
     Ended(5, LOCK, (LOCK, Id("provolone", 1, 1)), True),
+    Overdue(5),
+    WhoBlocks(5, 1),
+    Blockers(5, 1, (LOCK, PARTY), (Group(PARTY, 3, (PARTY,)),)),
+    WhatWaits(5, 2, (PARTY,), (Check(LOCK, 5 << 40, None), Check(LOCK, 0, LOCK))),
+    Waits(5, 2, 1.5, ((b"db/x", (WAITS, HELD)),), (), (LOCK,), True),
+    Break(5, "conversion", (InCycle(LOCK, b"db/\xff", Mode.PR, Mode.EX),), 7, 1e9 + 2**-20),
+    Describe(5, "polishham", 3, ((LOCK, b"db/x"),)),
+    Described(5, 3, ((4711, "dash"), (0, "-"))),
+    Found(5, "conversion", (CycleLock(b"db/x", None, Mode.EX, "provolone", 1, "sh", True),)),
 )
 
 
