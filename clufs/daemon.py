@@ -69,30 +69,43 @@ class Daemon:
         self.store = store
         self.member = Member(config.member.name, store.next_view(), __version__)
         self.journals = Journals(self.member)
-        self.node = Node(self.member.name, self.member.view)
+        node = Node(self.member.name, self.member.view)
         root = Root()
         self.locks = LockTree(
-            self.node, AloneStore(store), time.time, time.monotonic, self._namespace_changed
+            node, AloneStore(store), time.time, time.monotonic, self._namespace_changed
         )
         groups = Groups()
         self._clear_stale_mount()
         self.record = OwnerRecord(place.owners)
         self.timers = Timers()
         self.service = LockService(
-            self.node, self.locks, self.record, self.timers, self.journals, groups
+            node,
+            self.locks,
+            self.record,
+            self.timers,
+            self.journals,
+            groups,
+            self._kill_within_s(),
         )
         root.add(self.locks.root)
         root.add(groups)
         root.add(EventsFile(self.journals.events))
         cluster = OneMember(self.member)
-        facts = status.Facts(self.member, cluster, self.node, self.journals)
-        status.build(root, facts, self.locks)
+        facts = status.Facts(self.member, cluster, self.locks, self.journals)
+        status.build(root, facts)
         self._add_gauges()
         self.operations = Operations(root, self.service, self.journals)
 
+    def _kill_within_s(self) -> float | None:
+        quorum = self.config.quorum
+        return quorum.quorum_kill_ms / 1000 if quorum.on_lost_quorum == "kill" else None
+
     def _add_gauges(self) -> None:
         gauges = self.journals.metrics.gauges
-        gauges["resource_blocks"] = ("Resource blocks there are", lambda: len(self.node.blocks))
+        gauges["resource_blocks"] = (
+            "Resource blocks there are",
+            lambda: len(self.locks.node.blocks),
+        )
         gauges["waiting"] = ("System calls that wait for a grant", lambda: len(self.service.parked))
         gauges["open_files"] = ("Files open", lambda: len(self.operations.handles))
         gauges["queue_length_max"] = (
@@ -101,7 +114,7 @@ class Daemon:
         )
 
     def _longest_queue(self) -> float:
-        blocks = self.node.blocks.values()
+        blocks = self.locks.node.blocks.values()
         return max((len(b.converting) + len(b.waiting) for b in blocks), default=0)
 
     def _namespace_changed(self, kind: str, space: Namespace) -> None:
@@ -140,6 +153,10 @@ class Daemon:
         if not lowlevel.installed():
             pyfuse3.close(unmount=True)
             raise MissingPart("the C extension does not stand before libfuse: install clufs again")
+        mount = mount_point.mount_on(self.place.mount_point)
+        if mount is None:
+            raise MountError(f"{self.place.mount_point} was unmounted at once")
+        self.service.device = mount.device
 
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or umount(8); everybody is told before it returns."""

@@ -66,6 +66,17 @@ HELLO_LATE_S = PEER_DEAD_S
 """A process of corosync's group that has not said hello for so long into a round is left out of the
 view: a hello needs no disk and no stream, so only a process that stands still owes it."""
 
+KILLING_S = 1.0
+"""Killing begins so long before `quorum_kill_ms` is over: time to find the processes behind thousands of
+locks, and for the kernel to end them."""
+
+KILL_AGAIN_S = 0.1
+"""While holders are being killed they are looked for again after this: one may have forked meanwhile."""
+
+LOST_GRACE_S = 0.5
+"""How long the holders of an expelled member that listen (`lost=`, poll) have to end by themselves. The
+others wait for us meanwhile: enough to write down what must not be lost, not to finish the work."""
+
 GREETING_S = 1.0
 """From a connection's first packet to the end of both hellos; then it is refused as torn."""
 

@@ -19,6 +19,7 @@ from clufs.fuse.processes import is_gone, open_pidfd
 _PR_SET_PDEATHSIG = 1
 _LOST_STATUS = 75
 _GRACE_MS = 5000
+_LOOK_AGAIN_MS = 200
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -112,11 +113,23 @@ def _await(pid: int, pidfd: int, lock: int) -> bool:
         ready = dict(poller.poll())
         if pidfd in ready:
             return True
-        if ready.get(lock, 0) & (select.POLLHUP | select.POLLERR):
+        told = ready.get(lock, 0)
+        if told & select.POLLHUP or (told and not _stands(lock)):
             os.kill(pid, signal.SIGTERM)
             if not is_gone(pidfd, _GRACE_MS):
                 os.kill(pid, signal.SIGKILL)
             return False
+        if told and is_gone(pidfd, _LOOK_AGAIN_MS):  # POLLERR is reported as long as quorum is gone
+            return True
+
+
+def _stands(lock: int) -> bool:
+    """Whether POLLERR only says that quorum is gone: of a daemon that is gone the kernel says it, too."""
+    try:
+        os.getxattr(lock, "user.clu.sequencer")
+    except OSError:
+        return False
+    return True
 
 
 def _status(code: int) -> int:

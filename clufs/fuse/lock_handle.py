@@ -61,7 +61,7 @@ class LockHandle:
         self.key = file.key
         self.node = node
         self.parent_key = parent_block(file.key) if file.directory.parent is not None else None
-        self.owner = DescriptorOwner() if read_write else None
+        self.owner = DescriptorOwner(node) if read_write else None
         self.locker: LockOwner | None = self.owner
         self.created = created
         self.fresh = False
@@ -136,6 +136,8 @@ class LockHandle:
             events |= WRITABLE
         if lock is not None and lock.rsb.blocks(lock) is not None:
             events |= select.POLLPRI
+        if lock is not None and lock.granted is not None and not self.service.quorate:
+            events |= select.POLLERR
         if self.lost:
             events |= select.POLLHUP
         return events

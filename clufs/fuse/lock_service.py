@@ -28,12 +28,14 @@ from clufs.errors import (
     Cancelled,
     ClufsError,
     Interrupted,
+    NoQuorum,
     NotHeld,
     ShuttingDown,
     TimedOut,
     UnknownProcess,
 )
 from clufs.fuse.asks import Ask, Await, Parked
+from clufs.fuse.minority import EXPELLED, Minority
 from clufs.fuse.owners import (
     DescriptorOwner,
     LockOwner,
@@ -41,7 +43,7 @@ from clufs.fuse.owners import (
     Processes,
     ProcessOwner,
 )
-from clufs.fuse.telling import Telling, send_signal
+from clufs.fuse.telling import send_signal
 from clufs.limits import WITHDRAWN_PLACE_S
 from clufs.timeouts import ANCESTOR_LOOK_S, EXIT_SWEEP_S
 from clufs.tree.grammar import Line, parse
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
 _UNLOCK = LockRequest(Verb.UNLOCK)
 
 
-class LockService(Telling):
+class LockService(Minority):
     """Answers what is written to lock files, and ends what dies."""
 
     def __init__(
@@ -72,10 +74,9 @@ class LockService(Telling):
         timers: Timers,
         journals: Journals,
         groups: Groups,
+        kill_within_s: float | None = None,
     ) -> None:
-        super().__init__(node, tree, record, journals)
-        self.timers = timers
-        self.groups = groups
+        super().__init__(node, tree, record, journals, timers, groups, kill_within_s)
         self.processes = Processes(record, self._process_ended)
         self.stopping = False
         self.parked = Parked(timers, self._interrupted)
@@ -139,6 +140,8 @@ class LockService(Telling):
         assert owner is not None and asked is not None
         if self.stopping and asked.verb is Verb.LOCK:
             raise ShuttingDown("clufsd is ending: no new locks")
+        if self.is_expelled:
+            raise NoQuorum(EXPELLED)
         place = None
         if owner.withdrawn is not None:
             place = _old_place(owner, handle.key, data, now)
@@ -151,6 +154,7 @@ class LockService(Telling):
         if handle.parent_key is not None and handle.key not in owner.locks:
             parent = self._parent(owner, process, handle.parent_key)
         handle.fresh = True
+        handle.lost = False
         handle.locker = owner
         event = Asked(owner, handle.key, asked, party, ask, parent, place, process)
         effects = self._step(now, event)

@@ -31,13 +31,15 @@ class Mount:
     id: str
     path: str
     fs_type: str
+    device: tuple[int, int]
 
 
 def _mounts() -> Iterator[Mount]:
     for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:
         fields = line.split(b" ")
         fs_type = fields[fields.index(b"-") + 1]
-        yield Mount(fields[0].decode(), os.fsdecode(read_word(fields[4])), fs_type.decode())
+        path, device = os.fsdecode(read_word(fields[4])), fields[2].split(b":")
+        yield Mount(fields[0].decode(), path, fs_type.decode(), (int(device[0]), int(device[1])))
 
 
 def mount_on(path: str) -> Mount | None:

@@ -37,7 +37,7 @@ class Operations(Names):
         super().__init__(root, journals)
         self.service = service
         self.storing = Storing(journals, service.parked)
-        self.xattrs = Xattrs(service, service.node)
+        self.xattrs = Xattrs(service)
         self._next_fh = 1
         self._listings: dict[int, list[tuple[bytes, Item]]] = {}
         self._directories: dict[int, Directory] = {}

@@ -100,15 +100,16 @@ class ProcessOwner(LockOwner):
 class DescriptorOwner(LockOwner):
     """An open file description, opened read-write, as flock(2) has it.
 
-    asker: the process that asked last through it; abnormal: how its last close was judged;
-    counted: it is on record as holding a lock.
+    node: the node id of this open. asker: the process that asked last through it.
+    abnormal: how its last close was judged. counted: it is on record as holding a lock.
     """
 
-    __slots__ = ("abnormal", "asker", "counted")
+    __slots__ = ("abnormal", "asker", "counted", "node")
     kind = "descriptor"
 
-    def __init__(self) -> None:
+    def __init__(self, node: int) -> None:
         super().__init__()
+        self.node = node
         self.asker: ProcessOwner | None = None
         self.abnormal = False
         self.counted = False

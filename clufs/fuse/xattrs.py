@@ -13,7 +13,6 @@ from clufs.tree.status import sequencer
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
-    from clufs.dlm.node import Node
     from clufs.fuse.lock_service import LockService
 
 PREFIX = b"user.clu."
@@ -40,9 +39,8 @@ _OF_LOCK: dict[bytes, Callable[[Lock], str]] = {
 class Xattrs:
     """Answers getxattr(2) and listxattr(2)."""
 
-    def __init__(self, service: LockService, node: Node) -> None:
+    def __init__(self, service: LockService) -> None:
         self.service = service
-        self.node = node
 
     def must_ask(self, item: Item, name: bytes) -> bool:
         """Whether another member must be asked: only the value is known wherever a lock is held."""
@@ -52,7 +50,7 @@ class Xattrs:
         elsewhere = item.directory.tree.elsewhere
         if key == b"value":
             return not elsewhere.knows(item.key)
-        return elsewhere.shared and key in _OF_BLOCK and item.key not in self.node.blocks
+        return elsewhere.shared and key in _OF_BLOCK and item.key not in self.service.node.blocks
 
     async def ask(self, item: Item, name: bytes) -> bytes | None:
         """Such an attribute. Raises HostDown."""
@@ -62,7 +60,7 @@ class Xattrs:
 
     def _of_block(self, key: bytes, facts: BlockFacts | None) -> bytes:
         if facts is None:
-            facts = BlockFacts(b"", True, 0, 0.0, "-", 0, 0, 0, self.node.member, 1)
+            facts = BlockFacts(b"", True, 0, 0.0, "-", 0, 0, 0, self.service.node.member, 1)
         return facts.value if key == b"value" else str(_OF_BLOCK[key](facts)).encode()
 
     def get(self, item: Item, handle: object, caller: Caller, name: bytes) -> bytes | None:
@@ -72,11 +70,11 @@ class Xattrs:
         key = name[len(PREFIX) :]
         if key == b"value" or key in _OF_BLOCK:
             tree = item.directory.tree
-            block = self.node.find(item.key)
+            block = self.service.node.find(item.key)
             quorum = tree.elsewhere.quorum
             facts = None
             if block is not None:
-                facts = facts_of(block, self.node.member, quorum, tree.wall_s)
+                facts = facts_of(block, self.service.node.member, quorum, tree.wall_s)
             return self._of_block(key, facts)
         if key in _OF_LOCK:
             lock = self._lock(item, handle, caller)

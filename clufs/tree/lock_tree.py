@@ -16,6 +16,7 @@ from clufs.errors import (
     InvalidRequest,
     NameExists,
     NamespaceInUse,
+    NoQuorum,
     NoSuchName,
     NotPermitted,
 )
@@ -68,6 +69,12 @@ class LockTree:
         self.may_create: Callable[[bytes, Caller], None] = _allow
         self.directories: dict[bytes, LockDirectory] = {}
         self.root = LocksRoot(self)
+
+    def need_quorum(self) -> None:
+        """Raises NoQuorum at once where a change would have to wait: the kernel holds the directory's
+        lock meanwhile, and everybody in it would hang."""
+        if not self.elsewhere.quorum:
+            raise NoQuorum("this member has no quorum: try again when it has")
 
     def wall_ns(self, monotonic_s: float) -> int:
         """A time of the lock manager as wall clock; the same time is always the same to the nanosecond.
@@ -300,6 +307,7 @@ class LockDirectory(Directory):
     async def exists(self, name: bytes) -> bool:
         if self.find(name) is not None:
             return True
+        self.tree.need_quorum()
         key = self.key + b"/" + name
         elsewhere = self.tree.elsewhere
         return not elsewhere.knows(key) and await elsewhere.facts(key) is not None
@@ -382,6 +390,7 @@ class LockDirectory(Directory):
         new_mode = space.mode if mode is None else check_mode(mode)
         new_uid = space.uid if uid is None else uid
         new_gid = space.gid if gid is None else gid
+        self.tree.need_quorum()
         await self.tree.store.put_namespace(space.name, new_uid, new_gid, new_mode)
         self.tree.root.namespace_put(space.name, new_uid, new_gid, new_mode)
 
@@ -458,6 +467,7 @@ class LocksRoot(Directory):
         if name.endswith(SUB):
             raise InvalidRequest(f"a namespace may not end in '.sub': '{shown(name)}'")
         uid, gid, mode = caller.uid, caller.gid, mode_made(mode)
+        self.tree.need_quorum()
         await self.tree.store.put_namespace(name, uid, gid, mode, new=True)
         return self.namespace_put(name, uid, gid, mode)
 
@@ -467,6 +477,7 @@ class LocksRoot(Directory):
             raise NoSuchName(f"namespace '{shown(name)}' is not there")
         if name == PUBLIC:
             raise NotPermitted("namespace 'public' is always there")
+        self.tree.need_quorum()
         if await directory.is_in_use():
             raise NamespaceInUse(f"namespace '{shown(name)}' is in use")
         await self.tree.store.drop_namespace(name)

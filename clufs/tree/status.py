@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from clufs.errors import InvalidRequest, StaleValue
 from clufs.member.facts import holds
-from clufs.tree.elsewhere import Elsewhere, Nobody
 from clufs.tree.items import Caller, Report, StaticDirectory, one_line
 from clufs.tree.journals import timestamp
 from clufs.tree.lock_reports import MirroredDirectory, report
@@ -17,7 +16,6 @@ from clufs.tree.names import read_word, shown_word
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
-    from clufs.dlm.node import Node
     from clufs.tree.cluster import Cluster
     from clufs.tree.lock_tree import LockTree
     from clufs.tree.member import Journals, Member
@@ -36,14 +34,12 @@ class Facts:
         self,
         member: Member,
         cluster: Cluster,
-        node: Node,
+        locks: LockTree,
         journals: Journals,
-        elsewhere: Elsewhere | None = None,
     ) -> None:
-        self.elsewhere: Elsewhere = elsewhere or Nobody()
         self.member = member
         self.cluster = cluster
-        self.node = node
+        self.locks = locks
         self.journals = journals
 
     def about_cluster(self, caller: Caller) -> bytes:
@@ -92,15 +88,15 @@ class Facts:
         if len(words) != 3 or not words[2].isdigit():
             raise InvalidRequest("a sequencer has three words: NAMESPACE/NAME MODE NUMBER")
         name, mode, number = read_word(words[0]), shown_word(words[1]), int(words[2])
-        if self.elsewhere.shared:
+        if self.locks.elsewhere.shared:
             return self._ask_sequencer(name, mode, number)
-        block = self.node.blocks.get(name)
+        block = self.locks.node.blocks.get(name)
         if block is None or not holds(block, mode, number):
             raise _not_held()
         return None
 
     async def _ask_sequencer(self, name: bytes, mode: str, number: int) -> None:
-        if not await self.elsewhere.holds(name, mode, number):
+        if not await self.locks.elsewhere.holds(name, mode, number):
             raise _not_held()
 
 
@@ -112,7 +108,7 @@ def _facts(**facts: object) -> bytes:
     return "".join(f"{key}={value}\n" for key, value in facts.items()).encode()
 
 
-def build(root: StaticDirectory, facts: Facts, locks: LockTree) -> None:
+def build(root: StaticDirectory, facts: Facts) -> None:
     """Hang the table into the tree: status/ and members/."""
     member = facts.member.name
     status = StaticDirectory(b"status")
@@ -126,6 +122,8 @@ def build(root: StaticDirectory, facts: Facts, locks: LockTree) -> None:
     ):
         status.add(Report(b"status/" + name, show))
     status.add(Report(b"status/sequencer", facts.nothing, facts.check_sequencer, 0o222))
-    status.add(MirroredDirectory(locks.root, lambda block: report(block, member, time.monotonic())))
+    status.add(
+        MirroredDirectory(facts.locks.root, lambda block: report(block, member, time.monotonic()))
+    )
     root.add(status)
     root.add(MembersDirectory(facts.cluster, facts.journals.fencing))

@@ -68,7 +68,7 @@ class Mounted(Asking):
         self.tree = self.trees[HERE]
         member = Member(HERE, 1, "0")
         self.journals = Journals(member)
-        node, queries = self.nodes[HERE], self.queries[HERE]
+        node = self.nodes[HERE]
         self.record = OwnerRecord(directory / "owners")
         self.service = LockService(node, self.tree, self.record, Timers(), self.journals, Groups())
         self.service.send = self._send
@@ -76,8 +76,8 @@ class Mounted(Asking):
         root = Root()
         root.number = FIRST_NUMBER
         root.add(self.tree.root)
-        facts = status.Facts(member, OneMember(member), node, self.journals, queries)
-        status.build(root, facts, self.tree)
+        facts = status.Facts(member, OneMember(member), self.tree, self.journals)
+        status.build(root, facts)
         self.operations = Operations(root, self.service, self.journals)
 
     def _tree(self, member: str) -> LockTree:

@@ -14,8 +14,10 @@ from clufs.dlm.node import Node
 from clufs.errors import InvalidRequest, NoQuorum, NoSuchName
 from clufs.tree.cluster import Cluster, FenceWord, MemberFacts, OneMember, Votes
 from clufs.tree.items import NOBODY, Caller, Directory, File, Link
+from clufs.tree.lock_tree import LockTree
 from clufs.tree.member import Journals, Member
 from clufs.tree.members import MembersDirectory
+from clufs.tree.namespaces import AloneStore
 from clufs.tree.status import Facts
 
 PROVOLONE = MemberFacts(1, "provolone", 1, "member", "10.77.0.1", 7788, "0.1.0", 9)
@@ -53,6 +55,21 @@ class Fake:
 @pytest.fixture
 def journals() -> Journals:
     return Journals(Member("provolone", 9, "0.1.0"))
+
+
+def locks() -> LockTree:
+    class Disk:
+        def namespaces(self) -> list[tuple[bytes, int, int, int]]:
+            return []
+
+        def put_namespace(self, name: bytes, uid: int, gid: int, mode: int) -> None:
+            raise AssertionError("nobody makes a namespace here")
+
+        def drop_namespace(self, name: bytes) -> None:
+            raise AssertionError("nobody removes a namespace here")
+
+    node = Node("provolone", 9)
+    return LockTree(node, AloneStore(Disk()), lambda: 0.0, lambda: 0.0, lambda kind, space: None)
 
 
 def members(cluster: Cluster, journals: Journals) -> MembersDirectory:
@@ -164,7 +181,7 @@ def facts_of(show: bytes) -> dict[str, str]:
 def test_the_report_of_quorum_says_what_is_awaited_only_while_something_is() -> None:
     journals = Journals(Member("provolone", 9, "0.1.0"))
     cluster = Fake()
-    facts = Facts(journals.member, cluster, Node("provolone", 9), journals)
+    facts = Facts(journals.member, cluster, locks(), journals)
     assert facts.quorum(NOBODY) == (b"QUORATE=1\nVOTES=2\nEXPECTED_VOTES=4\nQUORUM=3\nVIEW=12\n")
     cluster.waiting = "fencing of polishham (incarnation 7): agent ipmi runs"
     cluster.view = 0
@@ -177,7 +194,7 @@ def test_the_report_of_the_cluster_names_the_members_of_the_view() -> None:
     journals = Journals(Member("provolone", 9, "0.1.0"))
     cluster = Fake()
     cluster.configured = [PROVOLONE, POLISHHAM, dataclasses.replace(PEPICELLI, state="member")]
-    facts = Facts(journals.member, cluster, Node("provolone", 9), journals)
+    facts = Facts(journals.member, cluster, locks(), journals)
     shown = facts_of(facts.about_cluster(NOBODY))
     assert shown.pop("STARTED")
     assert shown == {
