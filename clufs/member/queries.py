@@ -147,16 +147,16 @@ class Queries:
     # ---------------------------------------------------------------- questions
 
     async def facts(self, name: bytes) -> BlockFacts | None:
-        """The block as its master sees it; without quorum or while the master is being replaced, as
-        this member has heard of it last, with quorum 0. None if no lock on it exists.
+        """The block as its master sees it. None if no lock on it exists.
 
-        Raises HostDown.
+        Without quorum or while recovery goes on, as a lock here has heard of it last, with quorum 0.
+        Raises HostDown where nothing has been heard, or the master just does not answer.
         """
         try:
             answer = await self._of_master(Question(0, What.FACTS, name))
         except HostDown:
             block = self.node.find(name)
-            if block is None:
+            if block is None or not (self.node.suspended or self.node.waits_for()):
                 raise
             master = self.node.master_hint(name) or ""
             return facts_of(block, master, 0, self.witness.wall_s)

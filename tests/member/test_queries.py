@@ -353,3 +353,23 @@ async def test_a_question_of_a_later_kind_is_answered_not_now() -> None:
     there._send = lambda member, data: got.append(data)
     there.received(HERE, msgspec.msgpack.encode(Question(5, 99, b"db/x")))
     assert msgspec.msgpack.decode(got[0], type=Answer).outcome == 3
+
+
+async def test_a_copy_answers_while_recovery_goes_on_and_not_for_a_silent_master(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    name = name_known_by(THIRD)
+    asking = holding("EX", name)
+    asking.says(THERE, "anna", "EX value=old", name)
+    asking.says(THERE, "anna", "NL", name)
+    asking.says(HERE, "bert", "CR", name)
+    asking.settle()
+    asking.silent = {THERE, THIRD}
+    with pytest.raises(HostDown):
+        await asking.queries[HERE].facts(name)
+    asking.nodes[HERE].waits_for = lambda: "recovery"  # type: ignore[method-assign]
+    facts = await asking.queries[HERE].facts(name)
+    assert facts is not None
+    assert (facts.value, facts.quorum, facts.master) == (b"old", 0, THERE)
+    with pytest.raises(HostDown):
+        await asking.queries[HERE].facts(asking.name_with_directory(THIRD) + b"other")
