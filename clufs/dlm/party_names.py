@@ -66,6 +66,9 @@ class PartyNames:
     def of_lock(self, lock: Lock) -> tuple[Id, Id | None]:
         """The names of the lock's party and of its waiter, None if that is the party itself."""
         party = self.of(lock.party)
+        if lock.party in self._parties.members and lock.waiter == lock.party:
+            # A group as such is stuck in nothing, which only its home knows.
+            return party, Id(self._member, self._incarnation, lock.id)
         if lock.waiter is None or lock.waiter == lock.party:
             return party, None
         return party, self.of(lock.waiter)

@@ -79,7 +79,7 @@ class Survey:
         node = self._node
         self._leader.stop()
         effects = self.reports.installed()
-        if len(node.members) == 1:
+        if len(node.members) <= 1:
             node.parties.fresh = None
             return effects
         waiting = [lock for waits in node.parties.waits.values() for lock in waits]

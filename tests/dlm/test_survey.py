@@ -445,3 +445,18 @@ def test_what_was_too_much_to_tell_is_found_when_it_is_less(
     cluster.heard.clear()
     cluster.pass_time(SURVEY_PAUSE_S + TICK_S)
     assert victims(cluster) == ["p: EX"]
+
+
+def test_a_group_that_waits_as_such_is_stuck_in_nothing() -> None:
+    """Its home knows that another of its processes can go on; the master of all does not."""
+    cluster = Cluster()
+    settled(cluster, (C, "m", "NL", X), (C, "m", "NL", Y), (B, "q", "EX", Y))
+    cluster.group(A, "g", "p", "r")
+    cluster.says(A, "g", "EX", X)
+    cluster.settle()
+    settled(cluster, (B, "q", "EX", X))
+    cluster.says(A, "g", "EX", Y)
+    cluster.settle()
+    cluster.heard.clear()
+    cluster.pass_time(1.0)
+    assert not victims(cluster)
