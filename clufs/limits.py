@@ -98,6 +98,7 @@ AGENT_LINES_KEPT = 5
 
 AGENT_OUTPUT_BYTES = 4096
 """What is remembered of a fencing agent's output while it runs: it may say more than we want to keep."""
+
 COMMAND_MAX_BYTES = 2**16
 """One command of the registry: names and small files; a batch of them stays below one multicast."""
 

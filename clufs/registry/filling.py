@@ -1,4 +1,4 @@
-"""How a member that lacks something comes to the view's log: what the leader sends it. Pure."""
+"""Whose log is that of a view, and how a member that lacks something comes to it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,29 @@ import msgspec
 from clufs.limits import REGISTRY_PART_BYTES
 from clufs.registry.commands import Entry
 from clufs.registry.log import Log, Snapshot
-from clufs.registry.messages import Fill, Part
+from clufs.registry.messages import Fill, Part, Tail
+
+
+def choice(
+    tails: Mapping[int, Tail], members: Sequence[int], is_majority: Callable[[list[int]], bool]
+) -> list[int]:
+    """Those whose logs may be that of the view, as soon as enough have said their tails; else nobody.
+
+    Of the ones of a registry in which something is known to be committed, if there is one: a disk
+    that never was in it says nothing about it, however many views it has seen elsewhere. Where there
+    are two, only their own members count. Where there is none, the next tail may be of one, so all
+    are awaited, unless a majority is of one already.
+    """
+    known = list(dict.fromkeys(one.origin for one in tails.values() if one.committed))
+    groups = {o: [one for one in tails if tails[one].origin == o] for o in known}
+    if len(known) == 1:
+        return groups[known[0]] if is_majority(list(tails)) else []
+    if not known:
+        if all(one in tails for one in members):
+            return list(tails) if is_majority(list(tails)) else []
+        origins = dict.fromkeys(one.origin for one in tails.values() if one.origin)
+        groups = {o: [one for one in tails if tails[one].origin == o] for o in origins}
+    return next((group for group in groups.values() if is_majority(group)), [])
 
 
 class Parts:

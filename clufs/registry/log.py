@@ -63,7 +63,7 @@ class Write:
     """Change what is on disk, all of it or nothing, then call stored() or failed() with the ticket.
 
     The snapshot, if any, takes the place of the one before; entries up to `base` and above `keep`
-    go; `entries` come. The log on disk is then that of the view `adopted`.
+    go; `entries` come. The log on disk is then that of the view `adopted`, and of the registry `origin`.
     committed: up to here, at most the last entry, the log will never change again.
     """
 
@@ -74,17 +74,24 @@ class Write:
     entries: tuple[Entry, ...]
     committed: int
     snapshot: Snapshot | None = None
+    origin: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What one member has on disk: the log of the view `adopted`, and a snapshot at its base or above."""
+    """What one member has on disk: the log of the view `adopted`, and a snapshot at its base or above.
+
+    token: unlike that of any other disk. origin: the token of whoever led the first view of this
+    log; empty where there was none yet. Logs of two origins have nothing in common.
+    """
 
     adopted: int = 0
     base: int = 0
     entries: tuple[Entry, ...] = field(default=(), repr=False)
     committed: int = 0
     snapshot: Snapshot = NOTHING
+    origin: bytes = b""
+    token: bytes = b""
 
     @property
     def last(self) -> int:
@@ -101,4 +108,5 @@ class Stored:
             entries=self.entries[begin:end] + write.entries,
             committed=write.committed,
             snapshot=write.snapshot or self.snapshot,
+            origin=write.origin,
         )

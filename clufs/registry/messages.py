@@ -17,8 +17,9 @@ no log together: a member that did not know a command could not apply it."""
 class Tail(msgspec.Struct, frozen=True, array_like=True, tag="tail"):
     """What the sender has on disk: the log of the view `adopted` up to `last`.
 
-    committed: up to here it knows that its log is everybody's. votes: the configured ones, by peer
-    id; who counts otherwise would come to another end. Each member's first message in a view.
+    committed: up to here it knows that its log is everybody's. origin: the registry that it is of,
+    empty where it is new. votes: the configured ones, by peer id; who counts otherwise would come to
+    another end. Each member's first message in a view.
     """
 
     version: int
@@ -26,12 +27,18 @@ class Tail(msgspec.Struct, frozen=True, array_like=True, tag="tail"):
     adopted: int
     last: int
     committed: int
+    origin: bytes
+
+    def belongs_to(self, origin: bytes) -> bool:
+        """Whether the sender can follow a log of this origin: nothing of another was ever committed to it."""
+        return self.origin == origin or self.committed == 0
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True, tag="base"):
     """The sender leads this view: the view's log is what it has up to `end`, and what it fills in later."""
 
     end: int
+    origin: bytes
 
 
 class Fill(msgspec.Struct, frozen=True, array_like=True, tag="fill"):

@@ -34,7 +34,7 @@ from collections.abc import Mapping
 from clufs.limits import ANSWERS_KEPT, COMMAND_MAX_BYTES, LOG_KEPT_ENTRIES, LOG_MAX_ENTRIES
 from clufs.registry import messages as m
 from clufs.registry.commands import Command, CommandId, Entry
-from clufs.registry.filling import Parts, provisions
+from clufs.registry.filling import Parts, choice, provisions
 from clufs.registry.log import Log, Snapshot, Stored, Write
 from clufs.registry.state import State
 
@@ -46,6 +46,7 @@ class Replica:
     synced: whether commands flow in the installed view.
     disk_error: why the last write failed, until one succeeds.
     dropped: messages that were none, or of members that cannot be understood.
+    stranger: the others have a registry that has nothing in common with what is on disk here.
     """
 
     def __init__(self, me: int, votes: Mapping[int, int], stored: Stored, incarnation: int) -> None:
@@ -76,11 +77,12 @@ class Replica:
 
     def _begin(self) -> None:
         """Forget all that belongs to one view."""
-        self.synced = False
+        self.synced = self.stranger = False
         self._outbox: list[m.Effect] = []
         self._tails: dict[int, m.Tail] = {}
         self._chosen: int | None = None  # who is to lead
         self._leader: int | None = None  # who does
+        self._origin = b""  # of the view's log
         self._end = 0  # up to here the log is older than the view
         self._ahead: list[Entry] = []  # sent by this member as leader, not delivered yet
         self._parts = Parts()
@@ -89,6 +91,7 @@ class Replica:
         self._snapshot: Snapshot | None = None  # received, and not on disk yet
         self._same = 0  # up to here the disk has what the log has
         self._acks: dict[int, int] = {}
+        self._note = False  # once in a view, what is committed is worth a write of its own
         self._said: dict[CommandId, None] = {}
         self._blocked = False  # the disk refused, and nothing new has come since
 
@@ -183,6 +186,8 @@ class Replica:
         if self._suspended:
             return "a view"
         full = f"; this member's disk: {self.disk_error}" if self.disk_error else ""
+        if self.stranger:
+            return "this member's registry is of another cluster: remove its state directory first"
         if self._leader is None:
             silent = [str(one) for one in self.members if one not in self._tails]
             return f"the registry's tails of members {' '.join(silent)}{full}"
@@ -201,7 +206,8 @@ class Replica:
         self._log, self._entered = log, True
         self._same = self._sure
         votes = tuple(self.votes.items())
-        tail = m.Tail(m.VERSION, votes, self._disk.adopted, log.last, self._same)
+        disk = self._disk
+        tail = m.Tail(m.VERSION, votes, disk.adopted, log.last, self._same, disk.origin)
         return [*self._say(tail), *self._follow()]
 
     def _tail(self, sender: int, tail: m.Tail) -> list[m.Effect]:
@@ -212,19 +218,22 @@ class Replica:
         self._tails[sender] = tail
         if self._chosen is not None:
             return self._serve([sender])
-        if not self._majority(list(self._tails)):
-            return []
         tails = self._tails
-        self._chosen = max(tails, key=lambda one: (tails[one].adopted, tails[one].last, -one))
+        candidates = choice(tails, self.members, self._majority)
+        if not candidates:
+            return []
+        self._chosen = max(candidates, key=lambda one: (tails[one].adopted, tails[one].last, -one))
         if self._chosen != self.me:
             return []
-        return [*self._say(m.Base(self._log.last)), *self._serve(list(tails))]
+        self._origin = self._disk.origin or self._disk.token
+        return [*self._say(m.Base(self._log.last, self._origin)), *self._serve(list(tails))]
 
     def _serve(self, receivers: list[int]) -> list[m.Effect]:
         """As the leader, send what they lack."""
         if self._chosen != self.me:
             return []
-        common = {one: self._tails[one].committed for one in receivers if one != self.me}
+        tails = {one: self._tails[one] for one in receivers if one != self.me}
+        common = {one: t.committed for one, t in tails.items() if t.belongs_to(self._origin)}
         found = provisions(self._log, self._ahead, common, self._now)
         return [effect for message in found for effect in self._say(message)]
 
@@ -242,12 +251,15 @@ class Replica:
         return self._grown()
 
     def _base(self, sender: int, base: m.Base) -> list[m.Effect]:
-        self._leader, self._end = sender, base.end
+        self._leader, self._end, self._origin = sender, base.end, base.origin
         return self._follow()
 
     def _follow(self) -> list[m.Effect]:
         """The leader and the own tail are known: of the own log, what is committed is the leader's too."""
         if self._leader is None or not self._entered:
+            return []
+        self.stranger = self._disk.origin != self._origin and self._same > 0
+        if self.stranger:
             return []
         if self._leader == self.me:
             self._same = self._log.last
@@ -256,7 +268,7 @@ class Replica:
         return self._grown()
 
     def _fill(self, fill: m.Fill) -> list[m.Effect]:
-        if not self._entered:
+        if not self._entered or self.stranger:
             return []
         self._log.extend(fill.entries)
         self._ahead = [entry for entry in self._ahead if entry.index > self._log.last]
@@ -320,7 +332,8 @@ class Replica:
         if self._disk.adopted == self.view:
             self._sure = min(self.applied, self._disk.last)
         if not self.synced and self.applied >= committed:
-            self.synced = True
+            self.synced = self._note = True
+            effects += self._write()
             effects += [] if self._suspended else [m.Synced(self.view)]
         return [*effects, *self._say_pending()]
 
@@ -384,8 +397,10 @@ class Replica:
         disk, log = self._disk, self._log
         if self._writing is not None or not self._based or self._blocked:
             return []
-        if disk.adopted == self.view and self._same == disk.last == log.last:
+        unknown = self._note and disk.committed < min(self.applied, log.last)
+        if disk.adopted == self.view and self._same == disk.last == log.last and not unknown:
             return []
+        self._note = False
         snapshot, base = self._snapshot, log.base
         if snapshot is None and len(log.entries) > LOG_MAX_ENTRIES:
             snapshot, base = self._shorter(log)
@@ -393,7 +408,7 @@ class Replica:
         committed = min(max(self._committed(), self.applied), log.last)
         self._tickets += 1
         self._writing = Write(
-            self._tickets, self.view, base, self._same, entries, committed, snapshot
+            self._tickets, self.view, base, self._same, entries, committed, snapshot, self._origin
         )
         return [self._writing]
 

@@ -1,32 +1,36 @@
-"""The registry's store: what must outlive the daemon, in SQLite."""
+"""The registry's store: what must outlive the daemon, in one state directory.
+
+`registry.sqlite` has the log, the snapshot and the numbers that never repeat; `registry.stamp` how
+far it had come; `lock` is held by the daemon that uses the directory.
+"""
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import fcntl
 import os
-import sqlite3
+import secrets
 from pathlib import Path
 
 from clufs.errors import StateError
+from clufs.registry.commands import Command, CommandId, DropNamespace, Entry, PutNamespace
+from clufs.registry.file import VERSION, Header, OldTables, RegistryFile
+from clufs.registry.log import Stored, Write
+from clufs.registry.stamp import Stamp
+from clufs.registry.state import State
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS namespaces (
-    name BLOB PRIMARY KEY, uid INTEGER NOT NULL, gid INTEGER NOT NULL, mode INTEGER NOT NULL
-) STRICT;
-"""
+_TOKEN_BYTES = 16
 
 
 class RegistryStore:
-    """One member's state directory; used by one daemon at a time.
+    """One member's state directory; used by one daemon at a time, one call at a time.
 
-    Every method that changes something returns when it is on disk, and raises StateError
-    with nothing changed when the disk refuses.
+    Every method that changes something returns when it is on disk. A StateError with errno ENOSPC
+    means that nothing was changed; after any other nobody knows, and the daemon must end.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Open or make the state directory. Raises StateError."""
+        """Open or make the state directory. Raises StateError, also for a damaged or an old file."""
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -38,57 +42,130 @@ class RegistryStore:
         except OSError:
             os.close(self._lock)
             raise StateError(f"state directory {directory} is used by another clufsd") from None
-        self._open()
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, self._lock)
+            self._file = RegistryFile(directory / "registry.sqlite")
+            undo.callback(self._file.close)
+            self._stamp = self._open_stamp()
+            undo.callback(self._stamp.close)
+            self._load()
+            undo.pop_all()
 
-    def _open(self) -> None:
+    def _open_stamp(self) -> Stamp:
         try:
-            self._db = sqlite3.connect(self.directory / "registry.sqlite", isolation_level=None)
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            os.close(self._lock)
-            raise self._failed(error) from error
+            return Stamp(self.directory / "registry.stamp")
+        except OSError as error:
+            failure = StateError(f"state directory {self.directory}: {error.strerror}")
+            failure.errno = error.errno or failure.errno
+            raise failure from error
 
-    def _failed(self, error: sqlite3.Error) -> StateError:
-        failure = StateError(f"state directory {self.directory}: {error}")
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            failure.errno = errno.ENOSPC
-        return failure
+    def _load(self) -> None:
+        stamped = self._stamp.read()
+        if self._file.version < VERSION:
+            if stamped:
+                raise self._file.damaged("registry.sqlite is lost, or older than it was")
+            stored, view = _first(self._file.old_tables())
+            header = self._file.make(Header(view=view, token=stored.token), stored)
+        else:
+            header, stored = self._file.read()
+        if header.generation < stamped:
+            raise self._file.damaged(
+                f"registry.sqlite is older than it was: generation {header.generation} of {stamped}"
+            )
+        self._stored, self._header = stored, header
+        self._state = _state_of(stored)
+        self._count(header)
 
-    def _change(self, statement: str, values: tuple[object, ...]) -> None:
-        try:
-            self._db.execute(statement, values)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+    def _count(self, header: Header) -> None:
+        """The file has changed: stamp its generation."""
+        self._header = header
+        # The change is on disk, whatever becomes of the stamp: without it only less is detected.
+        with contextlib.suppress(OSError):
+            self._stamp.write(header.generation)
+
+    # ------------------------------------------------- for the replica
+
+    @property
+    def stored(self) -> Stored:
+        """What is on disk, for a Replica to begin with."""
+        return self._stored
+
+    def write(self, write: Write) -> None:
+        """Carry out a replica's write."""
+        header = self._file.write(self._header, write)
+        self._stored = self._stored.after(write)
+        self._count(header)
+
+    # ------------------------------------------------- numbers that never repeat
+
+    @property
+    def view(self) -> int:
+        """The highest view number that was kept here."""
+        return self._header.view
+
+    def keep_view(self, number: int) -> None:
+        """Keep a view number; a lower one than before changes nothing."""
+        if number > self._header.view:
+            self._count(self._file.change(self._header, view=number))
 
     def next_view(self) -> int:
         """A view number that was never used before, not even by a daemon that was killed."""
-        try:
-            row = self._db.execute("SELECT number FROM meta WHERE key = 'view'").fetchone()
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-        view = (row[0] if row else 0) + 1
-        self._change("INSERT OR REPLACE INTO meta VALUES ('view', ?)", (view,))
-        return view
+        self.keep_view(self._header.view + 1)
+        return self._header.view
+
+    def next_incarnation(self, at_least: int = 1) -> int:
+        """An incarnation that this member never had before.
+
+        at_least: the seconds of the wall clock, so that it grows also after the disk was replaced.
+        """
+        number = max(self._header.incarnation + 1, at_least)
+        self._count(self._file.change(self._header, incarnation=number))
+        return number
+
+    # ------------------------------------------------- a cluster of one, without a replica
 
     def namespaces(self) -> list[tuple[bytes, int, int, int]]:
         """All namespaces: name, uid, gid, mode."""
-        try:
-            return self._db.execute("SELECT name, uid, gid, mode FROM namespaces").fetchall()
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        return [(name, *record) for name, record in sorted(self._state.namespaces.items())]
 
     def put_namespace(self, name: bytes, uid: int, gid: int, mode: int) -> None:
         """Keep a namespace, new or changed."""
-        self._change(
-            "INSERT OR REPLACE INTO namespaces VALUES (?, ?, ?, ?)", (name, uid, gid, mode)
-        )
+        self._append(PutNamespace(name, uid, gid, mode, name not in self._state.namespaces))
 
     def drop_namespace(self, name: bytes) -> None:
         """Keep a namespace no longer."""
-        self._change("DELETE FROM namespaces WHERE name = ?", (name,))
+        self._append(DropNamespace(name))
+
+    def _append(self, command: Command) -> None:
+        stored = self._stored
+        last = stored.last + 1
+        entry = Entry(last, stored.adopted, CommandId(0, 0, last), command)
+        adopted, base, committed = stored.adopted, stored.base, stored.committed
+        self.write(Write(0, adopted, base, last - 1, (entry,), committed, origin=stored.origin))
+        self._state.take(entry.id, command)
 
     def close(self) -> None:
         """Let go of the state directory."""
-        self._db.close()
+        self._file.close()
+        self._stamp.close()
         os.close(self._lock)
+
+
+def _first(old: OldTables) -> tuple[Stored, int]:
+    """What a member has that never had a log, and its last view.
+
+    What it had as rows becomes the beginning of its log, for the first view to commit.
+    """
+    entries = tuple(
+        Entry(at, 0, CommandId(0, 0, at), PutNamespace(*row, new=True))
+        for at, row in enumerate(old.namespaces, 1)
+    )
+    return Stored(entries=entries, token=secrets.token_bytes(_TOKEN_BYTES)), old.view
+
+
+def _state_of(stored: Stored) -> State:
+    """The state after all that is on disk: in a cluster of one, all of it is committed."""
+    state = State.restore(stored.snapshot.data)
+    for entry in stored.entries[stored.snapshot.at - stored.base :]:
+        state.take(entry.id, entry.command)
+    return state

@@ -46,14 +46,15 @@ class Cluster:
     def __init__(self, votes: Sequence[int], seed: int = 0) -> None:
         self.random = Random(seed)
         self.votes = dict(enumerate(votes, 1))
-        self.disks = {one: Stored() for one in self.votes}
+        self.disks = {one: Stored(token=b"disk %d" % one) for one in self.votes}
         self.full: dict[int, bool] = dict.fromkeys(self.votes, False)
         self.stuck: dict[int, bool] = dict.fromkeys(self.votes, False)
         self.lives = dict.fromkeys(self.votes, 0)
         self.up: dict[int, Member] = {}
         self.view = 0
         self.truth: dict[int, Entry] = {}
-        self.states: dict[int, bytes] = {}
+        self.applied: dict[CommandId, int] = {}
+        self.states: dict[int, bytes] = {0: State().snapshot()}
         self.promised: dict[CommandId, str | None] = {}
         self.given_up: dict[CommandId, str] = {}
         self.told: dict[int, list[Effect]] = defaultdict(list)
@@ -67,10 +68,12 @@ class Cluster:
         self.up[one] = Member(replica)
         self.check_state(replica)
 
-    def crash(self, one: int) -> None:
+    def crash(self, one: int, written: bool | None = None) -> None:
         """Its process or its power is gone: a write under way is on disk, or is not."""
         member = self.up.pop(one)
-        if member.write is not None and self.random.random() < 0.5:
+        if written is None:
+            written = self.random.random() < 0.5
+        if member.write is not None and written:
             self.disks[one] = self.disks[one].after(member.write)
 
     def part(self, *sides: Sequence[int]) -> None:
@@ -132,11 +135,21 @@ class Cluster:
         choices = [(one, what) for one in self.up for what in self._ready(one)]
         if not choices:
             return False
-        one, what = self.random.choice(choices)
+        self._do_what(*self.random.choice(choices))
+        return True
+
+    def step_of(self, one: int) -> bool:
+        """The same, of one member."""
+        choices = self._ready(one)
+        if choices:
+            self._do_what(one, self.random.choice(choices))
+        return bool(choices)
+
+    def _do_what(self, one: int, what: str) -> None:
         member, ring = self.up[one], self.up[one].ring
         if what == "disk":
             self._end_write(one, member)
-            return True
+            return
         assert ring is not None
         if what == "install":
             member.suspended = False
@@ -147,7 +160,6 @@ class Cluster:
             sender, body = ring.order[member.delivered]
             member.delivered += 1
             self.do(one, member.replica.said(sender, body))
-        return True
 
     def _ready(self, one: int) -> list[str]:
         member, found = self.up[one], []
@@ -218,9 +230,9 @@ class Cluster:
         entry = Entry(applied.index, view, applied.id, applied.command)
         assert same in (None, entry), f"{entry} applied, and {same} elsewhere"
         if same is None:
-            twice = [one for one in self.truth.values() if one.id == applied.id]
-            assert not twice, f"{applied.id} is applied twice"
+            assert applied.id not in self.applied, f"{applied.id} is applied twice"
             assert applied.id not in self.given_up
+            self.applied[applied.id] = applied.index
             self.truth[applied.index] = entry
         holders = [one for one, disk in self.disks.items() if self._has(disk, entry)]
         assert self._quorate(holders), f"{entry} is applied, on disk at {holders} only"
