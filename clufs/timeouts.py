@@ -5,7 +5,11 @@ One member alone, a SIGTERM with holders and waiters present (t in seconds):
     t = 0        no new locks; waiters end with ESHUTDOWN, `lost=` signals and POLLHUP go out
     t = 0        alone, nobody else can be granted the locks: it does not wait for the holders
     t < 1        unmounted (detached if somebody still stands in it), exit 0
+
+What the loss of a member or of quorum takes is worked out in `QuorumTimeline`.
 """
+
+from dataclasses import dataclass
 
 STOP_S = 5.0
 """How long holders have after POLLHUP before SIGKILL when the cluster has other members (contract 0)."""
@@ -76,6 +80,114 @@ KILL_AGAIN_S = 0.1
 LOST_GRACE_S = 0.5
 """How long the holders of an expelled member that listen (`lost=`, poll) have to end by themselves. The
 others wait for us meanwhile: enough to write down what must not be lost, not to finish the work."""
+
+RING_SLACK_S = 0.5
+"""What forming a ring takes beyond token and consensus: a few turns of messages, and corosync's callbacks."""
+
+FORMING_S = 1.0
+"""From a ring to the view at the lock manager: hellos, one write to the disks of a majority, one log."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumTimeline:
+    """When what happens at the latest, in seconds from the moment a fault strikes; from five inputs.
+
+    token_s, consensus_s: corosync's, as its cmap has them (runtime.config.totem.token and .consensus,
+    milliseconds there). Three members with corosync's defaults (token 3000 ms and 650 ms for each
+    member above two, consensus 1.2 times the token) and clufs's:
+
+        a member is cut off from the two others, or its corosync dies
+
+        t =  3.65  token_lost_s    no token on either side
+        t =  8.53  rings_s         each side has a ring of its own. Here: no quorum; nothing is granted
+                                   any more, POLLERR to who holds and polls
+        t =  9.53  view_s          there: a view of the rest, the member is lost, the first agent begins
+        t = 12.53  killing_s       here, with on_lost_quorum = "kill": SIGKILL begins
+        t = 13.53  holders_dead_s  here: no process of a holder is left
+        t = 39.53  fenced_s        there: the first agent has ended; if it certifies, its locks go on
+
+        its clufsd stands still (SIGSTOP), while its corosync goes on
+
+        t =  5.50  silent_s        the others have heard nothing for peer_dead_ms
+        t =  7.00  verdict_s       it is expelled
+        t =  8.00  standing_view_s there: a view of the rest; the first agent begins
+        t = 38.00  standing_fenced_s  there: as above
+
+        its clufsd is killed: corosync says so at once; view after FORMING_S, then the agent
+
+    What it promises: between rings_s and holders_dead_s a holder that was not told (it does not poll)
+    may go on, but no lock of it is granted to anybody before an agent's certificate or a
+    person's word; and a person who gives it without having seen the machine off has to wait for
+    holders_dead_s, and knows then only what holds for a daemon that runs.
+
+    What it cannot promise: a daemon that stands still, is starved of the processor or is dead kills
+    nobody, and tells nobody. A paused machine wakes up in the midst of its work, and its holders go
+    on until their daemon has noticed. A process in the kernel (state D) dies when the kernel lets
+    it. An agent that fails is tried again for ever, and locks wait as long. Against all this only
+    fencing protects, and a receiver that checks sequencers.
+    """
+
+    token_s: float
+    consensus_s: float
+    peer_dead_s: float = PEER_DEAD_S
+    quorum_kill_s: float = QUORUM_KILL_S
+    agent_s: float = FENCE_AGENT_S
+
+    @property
+    def token_lost_s(self) -> float:
+        """corosync gives the token up and looks who is there."""
+        return self.token_s
+
+    @property
+    def rings_s(self) -> float:
+        """Each side has waited for the other to agree, in vain; the smaller one knows of no quorum."""
+        return self.token_lost_s + self.consensus_s + RING_SLACK_S
+
+    @property
+    def view_s(self) -> float:
+        """The larger side has a view, and knows whom it has lost."""
+        return self.rings_s + FORMING_S
+
+    @property
+    def killing_s(self) -> float:
+        """The smaller side begins to kill its holders."""
+        return self.rings_s + killing_begins_s(self.quorum_kill_s)
+
+    @property
+    def holders_dead_s(self) -> float:
+        """No holder is left on the smaller side: before, no person may say so who does not know it."""
+        return self.rings_s + max(self.quorum_kill_s, KILLING_S)
+
+    @property
+    def fenced_s(self) -> float:
+        """The first agent has certified, or failed."""
+        return self.view_s + self.agent_s
+
+    @property
+    def silent_s(self) -> float:
+        """The others have heard nothing of a member that stands still, and a tick has shown it."""
+        return self.peer_dead_s + KEEPALIVE_S
+
+    @property
+    def verdict_s(self) -> float:
+        """All have agreed that it goes."""
+        return self.silent_s + VERDICT_AFTER_S + KEEPALIVE_S
+
+    @property
+    def standing_view_s(self) -> float:
+        """There is a view without it."""
+        return self.verdict_s + FORMING_S
+
+    @property
+    def standing_fenced_s(self) -> float:
+        """The first agent has certified, or failed."""
+        return self.standing_view_s + self.agent_s
+
+
+def killing_begins_s(quorum_kill_s: float) -> float:
+    """How long after the loss of quorum killing begins, to be over in time."""
+    return max(0.0, quorum_kill_s - KILLING_S)
+
 
 GREETING_S = 1.0
 """From a connection's first packet to the end of both hellos; then it is refused as torn."""

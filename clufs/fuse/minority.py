@@ -20,7 +20,7 @@ from clufs.fuse import holders
 from clufs.fuse.asks import Ask
 from clufs.fuse.owners import LockOwner, Processes
 from clufs.fuse.telling import Telling, send_signal
-from clufs.timeouts import KILL_AGAIN_S, KILLING_S, LOST_GRACE_S
+from clufs.timeouts import KILL_AGAIN_S, LOST_GRACE_S, killing_begins_s
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
@@ -101,7 +101,7 @@ class Minority(Telling):
         self._wake_all()
         within_s = self.kill_within_s
         if within_s is not None:
-            begin_s = monotonic() + max(0.0, within_s - KILLING_S)
+            begin_s = monotonic() + killing_begins_s(within_s)
             self._kill_timer = self.timers.at(begin_s, self._kill_holders)
 
     def quorum_back(self) -> None:

@@ -1,0 +1,52 @@
+"""The timelines in timeouts.py are what their inputs make them, and hold what they must."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from clufs import timeouts
+from clufs.timeouts import KILLING_S, QuorumTimeline, killing_begins_s
+
+
+def corosync(members: int, token_ms: int = 3000) -> tuple[float, float]:
+    """Token and consensus of corosync for so many members, from corosync.conf's token."""
+    token_s = (token_ms + 650 * max(0, members - 2)) / 1000
+    return token_s, 1.2 * token_s
+
+
+def test_the_table_is_what_the_defaults_make() -> None:
+    defaults = QuorumTimeline(*corosync(3))
+    text = QuorumTimeline.__doc__ or ""
+    rows = re.findall(r"t = +([0-9.]+)  (\w+_s) ", text)
+    assert len(rows) == len(set(rows)) == 10
+    for shown, name in rows:
+        assert f"{getattr(defaults, name):.2f}" == shown, name
+    properties = {name for name, one in vars(QuorumTimeline).items() if isinstance(one, property)}
+    assert {name for _, name in rows} == properties
+
+
+@pytest.mark.parametrize(
+    ("members", "token_ms", "peer_dead_s", "kill_s", "agent_s"),
+    list(
+        itertools.product((2, 3, 16), (1000, 3000), (2.5, 5.0, 60.0), (0.0, 0.5, 5.0), (1.0, 30.0))
+    ),
+)
+def test_any_inputs_keep_the_order(
+    members: int, token_ms: int, peer_dead_s: float, kill_s: float, agent_s: float
+) -> None:
+    line = QuorumTimeline(*corosync(members, token_ms), peer_dead_s, kill_s, agent_s)
+    assert 0 < line.token_lost_s < line.rings_s <= line.killing_s < line.holders_dead_s
+    assert line.rings_s < line.view_s < line.fenced_s
+    assert line.silent_s < line.verdict_s < line.standing_view_s < line.standing_fenced_s
+    assert line.holders_dead_s - line.killing_s >= KILLING_S
+    # A stream is given up before its member is, and reconnects; a member that is cut off is found
+    # by corosync or by its silence, whichever is first.
+    assert line.silent_s > timeouts.LINK_SILENT_S + timeouts.DIAL_MAX_S
+
+
+@pytest.mark.parametrize(("kill_s", "begins_s"), [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (5.0, 4.0)])
+def test_killing_begins_so_that_it_ends_in_time(kill_s: float, begins_s: float) -> None:
+    assert killing_begins_s(kill_s) == begins_s
