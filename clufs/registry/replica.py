@@ -282,17 +282,19 @@ class Replica:
         if self._log.last < self._end:
             return []
         self._based = True
-        return [*self._restore(), *self._write(), *self._commit()]
+        if self._snapshot is not None and self._snapshot.at > self.applied:
+            return self._restore(self._snapshot)
+        return [*self._write(), *self._commit()]
 
-    def _restore(self) -> list[m.Effect]:
-        snapshot = self._snapshot
-        if snapshot is None or snapshot.at <= self.applied:
-            return []
+    def _restore(self, snapshot: Snapshot) -> list[m.Effect]:
+        """Who is told to look at the whole state again finds there what is applied along with it."""
         self.state = State.restore(snapshot.data)
         self.applied = snapshot.at
         mine = [id for id in self._pending if self.state.was_taken(id)]
         answers = [answer for id in mine for answer in self._answer(id, self.state.answer(id))]
-        return [m.Restored(self.applied), *answers]
+        effects = [*answers, *self._write(), *self._commit()]
+        told = (effect for effect in effects if not isinstance(effect, m.Applied))
+        return [m.Restored(self.applied), *told]
 
     # ------------------------------------------------- commands
 

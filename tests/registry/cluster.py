@@ -135,17 +135,17 @@ class Cluster:
         choices = [(one, what) for one in self.up for what in self._ready(one)]
         if not choices:
             return False
-        self._do_what(*self.random.choice(choices))
+        self.do_what(*self.random.choice(choices))
         return True
 
     def step_of(self, one: int) -> bool:
         """The same, of one member."""
         choices = self._ready(one)
         if choices:
-            self._do_what(one, self.random.choice(choices))
+            self.do_what(one, self.random.choice(choices))
         return bool(choices)
 
-    def _do_what(self, one: int, what: str) -> None:
+    def do_what(self, one: int, what: str) -> None:
         member, ring = self.up[one], self.up[one].ring
         if what == "disk":
             self._end_write(one, member)

@@ -167,6 +167,45 @@ def test_a_moment_without_quorum_loses_nothing() -> None:
     assert cluster.promised == dict.fromkeys(ids)
 
 
+def test_what_is_on_disk_while_there_is_no_quorum_is_acknowledged_afterwards() -> None:
+    cluster = up(1, 1, 1)
+    cluster.stuck[2] = cluster.stuck[3] = True
+    id = cluster.propose(1, namespace(b"db"))
+    cluster.settle()
+    cluster.lose_quorum(2)
+    cluster.do_what(2, "disk")
+    cluster.settle()
+    assert cluster.promised == {id: None}
+
+
+def test_what_a_full_disk_missed_is_not_taken_for_what_it_has() -> None:
+    """3 applies 1's command with its disk full; on that is another at the same place, never committed."""
+    cluster = Cluster((1, 1, 1))
+    stale = Entry(1, 1, CommandId(3, 0, 1), namespace(b"never"))
+    cluster.disks[3] = Stored(adopted=1, entries=(stale,), origin=b"all")
+    for one in (1, 2):
+        cluster.disks[one] = Stored(adopted=2, origin=b"all")
+    cluster.view = 2
+    for one in (1, 2, 3):
+        cluster.start(one)
+    cluster.full[3] = True
+    cluster.stuck[3] = True
+    cluster.part([1, 2, 3])
+    cluster.settle()
+    cluster.propose(1, namespace(b"db"))
+    cluster.settle()
+    cluster.part([1, 2, 3])
+    cluster.stuck[3] = False
+    cluster.settle()
+    cluster.propose(1, namespace(b"more"))
+    cluster.settle()
+    assert names(cluster, 3) == [b"db", b"more"]
+    cluster.full[3] = False
+    cluster.part([1, 2, 3])
+    cluster.settle()
+    assert cluster.disks[3].entries == cluster.disks[1].entries
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_power_cut_of_all_at_any_moment_loses_nothing_acknowledged(seed: int) -> None:
     for steps in range(0, 120, 3):
@@ -208,6 +247,10 @@ def test_a_member_back_after_a_month_gets_a_snapshot(monkeypatch: pytest.MonkeyP
     assert names(cluster, 3) == names(cluster, 1) and len(names(cluster, 3)) == 20
     assert cluster.disks[3].snapshot.at > 0
     assert cluster.disks[3].last == cluster.disks[1].last
+    cluster.propose(3, namespace(b"later"))
+    cluster.settle()
+    writes = [effect for effect in cluster.told[3] if isinstance(effect, m.Write)]
+    assert writes[-2].snapshot is not None and writes[-1].snapshot is None
     restart(cluster, 3)
     assert cluster.up[3].replica.applied >= cluster.disks[3].snapshot.at
 
@@ -321,6 +364,19 @@ def test_a_disk_of_another_cluster_wins_against_nobody_and_is_told() -> None:
         assert cluster.disks[3] == stranger
 
 
+def test_a_disk_that_saw_many_views_elsewhere_but_no_command_follows() -> None:
+    cluster = Cluster((1, 1, 1))
+    cluster.view = 10_000
+    cluster.disks[1] = alone(b"ours")
+    cluster.disks[3] = Stored(adopted=9000, origin=b"elsewhere", token=b"disk 3")
+    cluster.start(1)
+    cluster.start(3)
+    cluster.part([1, 3])
+    cluster.settle()
+    assert names(cluster, 3) == [b"ours"]
+    assert cluster.disks[3].origin == b"ours"
+
+
 def test_what_is_no_message_or_of_no_member_is_dropped() -> None:
     single = Replica(1, {1: 1}, Stored(), 1)
     assert len(single.installed(7, (1,))) == 1
@@ -340,8 +396,10 @@ def test_more_commands_than_are_remembered_at_once() -> None:
     cluster = up(1, 1, 1)
     count = 3 * limits.ANSWERS_KEPT
     ids = [cluster.propose(2, namespace(b"n%d" % at)) for at in range(count)]
+    assert len(cluster.up[2].sending) == limits.ANSWERS_KEPT
     cluster.settle()
     assert list(cluster.promised) == ids
+    assert not cluster.up[2].replica.waits_for()
     assert ids[-1] == CommandId(2, 1, count)
 
 
