@@ -362,8 +362,10 @@ class Replica:
     def _give_up(self, why: str) -> list[m.Effect]:
         """Alone, with a full disk: what is not on it is nowhere, and does not become true later.
 
-        What is still on its way to the log does not fit it any more and is dropped there.
+        What is still on its way to the log does not fit it any more then and is dropped there.
         """
+        if self._log.last == self._disk.last:
+            return []
         lost = [entry.id for entry in [*self._log.after(self._disk.last), *self._ahead]]
         self._log.cut(self._disk.last)
         self._ahead = []

@@ -178,7 +178,7 @@ class Cluster:
         write = member.write
         assert write is not None
         member.write = None
-        if self.full[one] and write.entries:
+        if self.full[one]:
             self.do(one, member.replica.failed(write.ticket, "no space"))
         else:
             self.disks[one] = self.disks[one].after(write)

@@ -189,17 +189,12 @@ def test_what_a_full_disk_missed_is_not_taken_for_what_it_has() -> None:
     for one in (1, 2, 3):
         cluster.start(one)
     cluster.full[3] = True
-    cluster.stuck[3] = True
     cluster.part([1, 2, 3])
     cluster.settle()
     cluster.propose(1, namespace(b"db"))
     cluster.settle()
-    cluster.part([1, 2, 3])
-    cluster.stuck[3] = False
-    cluster.settle()
-    cluster.propose(1, namespace(b"more"))
-    cluster.settle()
-    assert names(cluster, 3) == [b"db", b"more"]
+    assert names(cluster, 3) == [b"db"]
+    assert cluster.disks[3].entries == (stale,)
     cluster.full[3] = False
     cluster.part([1, 2, 3])
     cluster.settle()
@@ -294,6 +289,25 @@ def test_alone_with_a_full_disk_a_command_is_given_up_and_nothing_is_changed() -
     restart(cluster, 1)
     cluster.settle()
     assert names(cluster, 1) == [b"db"]
+
+
+def test_a_full_disk_that_refused_no_command_makes_none_be_given_up() -> None:
+    """The first write of a life notes what is committed; what is being said meanwhile goes on."""
+    cluster = up(1)
+    cluster.propose(1, namespace(b"db"))
+    cluster.settle()
+    restart(cluster, 1)
+    while not cluster.up[1].replica.synced:
+        cluster.step()
+    write = cluster.up[1].write
+    assert write is not None and not write.entries
+    id = cluster.propose(1, namespace(b"more"))
+    cluster.full[1] = True
+    cluster.do_what(1, "disk")
+    cluster.full[1] = False
+    cluster.settle()
+    assert cluster.given_up == {}
+    assert id in cluster.promised
 
 
 def test_one_full_disk_of_three_stops_nothing_and_is_caught_up_with() -> None:
