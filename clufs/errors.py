@@ -103,7 +103,13 @@ class ShuttingDown(RequestError):
 
 
 class NoQuorum(RequestError):
-    """`nowait` in a member without quorum, or while a fencing is awaited (EHOSTDOWN)."""
+    """`nowait` in a member without quorum (EHOSTDOWN)."""
+
+    errno = errno.EHOSTDOWN
+
+
+class AwaitsFencing(RequestError):
+    """`nowait`, and a lost member that is not fenced yet may hold what is asked for (EHOSTDOWN)."""
 
     errno = errno.EHOSTDOWN
 

@@ -120,3 +120,9 @@ LOG_MAX_ENTRIES = 2000
 
 LOG_KEPT_ENTRIES = 1000
 """Entries that stay then: a member that was away for fewer gets these instead of a snapshot."""
+
+COPIES_IN_A_MESSAGE = 500
+"""Locks told in one message of a recovery: a few ms of work, between which others are served."""
+
+COPIES_MESSAGE_BYTES = 2**18
+"""The names and values in one message of a recovery: far below MESSAGE_MAX_BYTES, whatever they are."""

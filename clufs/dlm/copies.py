@@ -6,12 +6,13 @@ edge hears, it hears when the master's answer comes.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clufs.dlm.directory import root_of
 from clufs.dlm.grants import Effects
-from clufs.dlm.guests import Guests
 from clufs.dlm.interface import (
     Asked,
     BlockEnded,
@@ -29,6 +30,7 @@ from clufs.dlm.interface import (
 )
 from clufs.dlm.judge import judge_release
 from clufs.dlm.lock import Lock
+from clufs.dlm.lost import Lost
 from clufs.dlm.messages import (
     Ask,
     Blocking,
@@ -45,13 +47,13 @@ from clufs.dlm.messages import (
 from clufs.dlm.modes import Mode
 from clufs.dlm.party_names import PartyNames
 from clufs.dlm.rsb import UNIT, ResourceBlock
-from clufs.errors import Cancelled, RequestPending
+from clufs.errors import Cancelled, NoQuorum, RequestPending
 
 
 class RemoteBlock(ResourceBlock):
     """What this member knows of a resource block elsewhere: its own locks, the value last told.
 
-    master: None while the directory is asked.
+    master: None while the directory is asked; this member itself while it rebuilds the block.
     """
 
     __slots__ = ("master",)
@@ -62,33 +64,31 @@ class RemoteBlock(ResourceBlock):
 
 
 class Copy(Lock):
-    """A lock whose master is another member; `rsb` is a RemoteBlock.
+    """A lock whose master is another member; `rsb` is a RemoteBlock."""
 
-    asked: the member that its requests went to, None while none has left or another must be found.
-        All that follows on this lock goes there, whoever the block's master is said to be by then.
-    """
-
-    __slots__ = ("asked",)
+    __slots__ = ()
 
     rsb: RemoteBlock
-    asked: str | None
 
 
 @dataclass(slots=True)
 class Open:
     """A message that awaits its answer; kept, so that nothing it carries is lost before.
 
+    master: who was asked. root: of the tree it is about; none for Ended, which may be about many.
     lock: None when the copy is gone. event: None when nobody waits for the answer any more.
     queued: the edge knows that it waits.
     """
 
     message: Ask | Withdraw | Ended
+    master: str
+    root: bytes = b""
     lock: Copy | None = None
     event: Asked | None = None
     queued: bool = False
 
 
-class Copies(Guests):
+class Copies(Lost, abc.ABC):
     """Passes requests on to their masters and follows the answers.
 
     copies: the blocks of which this member has a copy, by name.
@@ -96,6 +96,18 @@ class Copies(Guests):
     """
 
     members: list[str]
+
+    __slots__ = (
+        "_by_id",
+        "_open",
+        "_open_on",
+        "_releasing",
+        "_serial",
+        "copies",
+        "incarnation",
+        "member",
+        "names",
+    )
 
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(view)
@@ -164,7 +176,6 @@ class Copies(Guests):
             self.copies[event.name] = block
         self._sequence += 1
         copy = Copy(self._sequence, block, event, None, now)
-        copy.asked = None
         event.owner.locks[event.name] = copy
         self.parties.link(copy)
         if event.parent is not None:
@@ -181,11 +192,9 @@ class Copies(Guests):
         copy.rsb.queue_of(copy).append(copy)
         copy.rsb.wants += UNIT[copy.wanted]
 
-    def _pass_on(self, copy: Copy, event: Asked) -> Effect:
-        """Send this request on a copy to its master."""
-        if copy.asked is None:
-            copy.asked = copy.rsb.master
-        master = copy.asked
+    def _pass_on(self, copy: Copy, event: Asked) -> Effects:
+        """Send this request on a copy to its master; to this member itself when it is ready."""
+        master = self._asked_of(copy) or copy.rsb.master
         assert master is not None
         id = self._id()
         parent = None if copy.parent is None else self.lock_id(copy.parent)
@@ -205,11 +214,15 @@ class Copies(Guests):
             command,
             *self.names.of_lock(copy),
         )
-        self._open[id] = Open(message, copy, event)
+        found = self._open[id] = Open(message, master, root_of(event.name), copy, event)
         self._open_on[copy][id] = None
         if self.parties.fresh is not None and event.request.verb is Verb.LOCK:
             self.parties.fresh.append((copy, copy.since))
-        return Send(master, message)
+        effects: Effects = [] if master == self.member else [Send(master, message)]
+        if self.suspended and event.request.verb is Verb.LOCK:
+            found.queued = True
+            effects.append(Queue(copy))
+        return effects
 
     def _ask_master(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
         """The owner has a copy already: a conversion, a release, a cancel."""
@@ -218,22 +231,32 @@ class Copies(Guests):
         if lock in self._releasing:
             self._releasing[lock].append(event)
             return []
-        if lock.asked is None:
+        if self._asked_of(lock) is None:
             return self._on_unsent(lock, event)
+        if self.suspended and request.verb is not Verb.LOCK:
+            return self._unheard(now, lock, event)
         if request.verb is Verb.LOCK:
             if lock.wanted is not None:
                 return [Refuse(RequestPending("a request still waits here"), event.client)]
             assert lock.granted is not None
+            if self.suspended and request.nowait:
+                return [Refuse(NoQuorum("this member has no quorum"), event.client)]
             lock.kept = (lock.request, lock.client, lock.party, lock.since)
             lock.rsb.remove(lock)
             lock.request, lock.since = request, now
             self.parties.move(lock, event.party)
             lock.client = event.client
             self._await(lock, event)
-            return [self._pass_on(lock, event)]
+            return self._pass_on(lock, event)
         if request.verb is Verb.UNLOCK:
             self._releasing[lock] = []
-        return [self._pass_on(lock, event)]
+        return self._pass_on(lock, event)
+
+    @abc.abstractmethod
+    def _unheard(self, now: float, lock: Copy, event: Asked) -> Sequence[Effect]:
+        """Release or cancel while no answer can come."""
+
+    # ------------------------------------------------------- ends of requests
 
     def _on_unsent(self, lock: Copy, event: Asked) -> Sequence[Effect]:
         """The request has not left this member: its master is not known yet."""
@@ -249,6 +272,13 @@ class Copies(Guests):
             self._drop(lock)
         return effects
 
+    def _asked_of(self, copy: Copy) -> str | None:
+        """Where all that follows on this lock goes: to whom it was asked of last, whoever the
+        block's master is said to be by then; None while nothing has left."""
+        for id in self._open_on[copy]:
+            return self._open[id].master
+        return copy.rsb.master if copy.granted is not None else None
+
     def _answered(self, id: Id) -> Open | None:
         """The message that is answered now, if its answer was still awaited."""
         found = self._open.pop(id, None)
@@ -260,20 +290,27 @@ class Copies(Guests):
         copy = event.lock
         if not isinstance(copy, Copy):
             return super()._withdrew(now, event)
-        if copy.wanted is None:
+        wanted, master, root = copy.wanted, self._asked_of(copy), root_of(copy.rsb.name)
+        if wanted is None:
             return []
-        if copy.asked is None:
+        if master is None:
             return self._drop_told(now, copy, None, False)
         asked = next(id for id in self._open_on[copy] if self._is_lock_request(id))
         self._answered(asked)
+        if master == self.member:
+            if copy.granted is None:
+                return self._drop_told(now, copy, None, False)
+            self._put_back(copy)
+            return []
         id = self._id()
         kept = None if copy.kept is None else copy.kept[0]
-        message = Withdraw(self.view, id, self.lock_id(copy), asked, kept)
-        send = Send(copy.asked, message)
+        name = copy.rsb.name
+        message = Withdraw(self.view, id, self.lock_id(copy), name, asked, kept, wanted)
+        send = Send(master, message)
         if copy.granted is None:
-            self._open[id] = Open(message)
+            self._open[id] = Open(message, master, root)
             return [send, *self._drop_told(now, copy, None, False)]
-        self._open[id] = Open(message, copy)
+        self._open[id] = Open(message, master, root, copy)
         self._open_on[copy][id] = None
         self._put_back(copy)
         return [send]
@@ -291,8 +328,9 @@ class Copies(Guests):
         ended: dict[str, list[Id]] = {}
         for lock in doomed:
             assert isinstance(lock, Copy)
-            if lock.asked is not None:
-                ended.setdefault(lock.asked, []).append(self.lock_id(lock))
+            master = self._asked_of(lock)
+            if master is not None and master != self.member:
+                ended.setdefault(master, []).append(self.lock_id(lock))
             if lock.wanted is not None and lock.owner is not event.owner:
                 error = Cancelled("the lock above it was released")
                 effects.append(Refuse(error, lock.client, lock))
@@ -303,7 +341,7 @@ class Copies(Guests):
         for master, locks in ended.items():
             id = self._id()
             message = Ended(self.view, id, tuple(locks), event.abnormal)
-            self._open[id] = Open(message)
+            self._open[id] = Open(message, master)
             effects.append(Send(master, message))
         effects += super()._owner_ended(now, event)
         return effects
@@ -334,11 +372,13 @@ class Copies(Guests):
         if found is None or found.lock is None:
             return []
         copy = found.lock
-        found.queued = True
         queue = copy.rsb.queue_of(copy)
         queue.remove(copy)
         copy.place = message.place
         queue.insert(copy)
+        if found.queued:
+            return []
+        found.queued = True
         return [Queue(copy)]
 
     def _refused(self, now: float, message: Refused) -> Sequence[Effect]:
@@ -429,6 +469,11 @@ class Copies(Guests):
 
     def _drop(self, copy: Copy) -> None:
         """The copy goes; answers that are still under way are nobody's."""
+        self._take_out(copy)
+        self._forget(copy)
+
+    def _take_out(self, copy: Copy) -> None:
+        """The lock is no copy any more."""
         block = copy.rsb
         granted = copy.granted
         if copy.wanted is not None:
@@ -440,6 +485,5 @@ class Copies(Guests):
         for id in self._open_on.pop(copy):
             self._open[id].lock = None
         del self._by_id[self.lock_id(copy)]
-        self._forget(copy)
         if not block.counts and not block.wants:
             del self.copies[block.name]

@@ -6,7 +6,7 @@ The rules are those of the Tru64 manual, chapter 9.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from clufs.dlm.deadlock import Search, kind_of
@@ -43,6 +43,21 @@ class Grants:
     blocks: the resource blocks by name; each exists while a lock on it does.
     """
 
+    # Looked at on every request; an object with so many attributes as a Node finds them faster so.
+    __slots__ = (
+        "_children",
+        "_doubtful",
+        "_frozen",
+        "_sequence",
+        "_shared",
+        "_ticket",
+        "blocks",
+        "parties",
+        "reshaped",
+        "search",
+        "view",
+    )
+
     def __init__(self, view: int) -> None:
         self.view = view
         self.blocks: dict[bytes, ResourceBlock] = {}
@@ -51,7 +66,9 @@ class Grants:
         self._sequence = view << SEQUENCE_COUNT_BITS
         self._ticket = 0
         self._children: dict[Lock, dict[Lock, None]] = {}
-        self._shared = False  # other members are there, too
+        self._shared = False  # a name without a block here may be known elsewhere
+        self._frozen = False  # nothing more is granted, and no deadlock looked for
+        self._doubtful: set[bytes] = set()  # what is stored there now may not be the newest value
         self.reshaped = False  # who waits for whom has changed other than by a new wait
 
     # ------------------------------------------------------------ the queues
@@ -94,10 +111,7 @@ class Grants:
         block.queue_of(lock).insert(lock)
         block.wants += UNIT[lock.wanted]
         self.parties.wait(lock)
-        cycle = self.search.through_request(lock)
-        if cycle is None and (lock.after or lock.granted is not None) and not self.parties.plain:
-            # Those behind it wait for its party, which may wait elsewhere.
-            cycle = self.search.through_party(lock.party)
+        cycle = None if self._frozen else self._closed_by(lock)
         if cycle is not None and _victim(cycle) is lock:
             found, error = _describe(cycle)
             self._take_back(lock)
@@ -109,6 +123,14 @@ class Grants:
             self._break_deadlocks(now, lock, effects)
             self._break_deadlocks(now, lock.party, effects)
         return self._told(effects)
+
+    def _closed_by(self, lock: Lock) -> list[Lock] | None:
+        """The cycle that this request, which has just been queued, has closed."""
+        cycle = self.search.through_request(lock)
+        if cycle is None and (lock.after or lock.granted is not None) and not self.parties.plain:
+            # Those behind it wait for its party, which may wait elsewhere.
+            cycle = self.search.through_party(lock.party)
+        return cycle
 
     def _leave_queue(self, lock: Lock) -> None:
         """The request on this lock no longer waits; it stands in no queue."""
@@ -139,6 +161,8 @@ class Grants:
     def _sweep(self, now: float, block: ResourceBlock, effects: Effects) -> None:
         """Grant what can be granted: CONVERTING in order until one does not fit and, only if
         none is left there, WAITING in order until one does not fit (9.3.4)."""
+        if self._frozen:
+            return
         granted: list[Lock] = []
         while (lock := block.converting.first) is not None:
             assert lock.wanted is not None and lock.granted is not None
@@ -157,6 +181,19 @@ class Grants:
             effects.append(Grant(lock, False))
         for lock in granted:
             self._notify_holder(lock, effects)
+
+    def _thaw(self, now: float, blocks: Iterable[ResourceBlock]) -> Effects:
+        """Grant what could be granted meanwhile, then break the deadlocks that have formed."""
+        self._frozen = False
+        effects: Effects = []
+        contended = [block for block in blocks if block.wants]
+        for block in contended:
+            self._sweep(now, block, effects)
+        for block in contended:
+            for lock in list(block.queued()):
+                if lock.wanted is not None:
+                    self._break_deadlocks(now, lock, effects)
+        return self._told(effects)
 
     def _grant_waiting(self, now: float, lock: Lock) -> None:
         block, held, mode = lock.rsb, lock.granted, lock.wanted
@@ -180,7 +217,7 @@ class Grants:
     def _store(self, now: float, block: ResourceBlock, value: bytes) -> None:
         self._sequence = block.valseq = self._sequence + 1
         block.value = value
-        block.valid = True
+        block.valid = block.name not in self._doubtful
         block.value_at = now
 
     def _invalidate(self, block: ResourceBlock) -> None:
@@ -299,6 +336,8 @@ class Grants:
     def _break_deadlocks(self, now: float, start: Any, effects: Effects) -> None:
         """Refuse the youngest request of every cycle through this waiting lock or this party."""
         self.reshaped = True
+        if self._frozen:
+            return
         search = self.search.through_request if type(start) is Lock else self.search.through_party
         while (cycle := search(start)) is not None:
             found, error = _describe(cycle)

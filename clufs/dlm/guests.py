@@ -89,13 +89,17 @@ class Guests(Master, abc.ABC):
     guests: the owners of locks that are here for other members, by the lock's name there.
     Every request has a number that grows with each one a member sends, so that one that
     comes again is known and dropped.
+    lives: the members of the view and their incarnations.
     """
+
+    __slots__ = ("_last", "_tell", "guests", "lives")
 
     def __init__(self, view: int) -> None:
         super().__init__(view)
+        self.lives: dict[str, int] = {}
         self.guests: dict[Id, Guest] = {}
         self._last: dict[tuple[str, int], int] = {}
-        self._tell: dict[type, Callable[[Any], Effect]] = {
+        self._tell: dict[type, Callable[[Any], Effect | None]] = {
             Grant: self._tell_grant,
             Queue: self._tell_queue,
             Refuse: self._tell_refuse,
@@ -129,7 +133,7 @@ class Guests(Master, abc.ABC):
             above = self.guests.get(message.parent)
             if above is None:
                 return self._not_held(message, "the lock above it is not granted")
-            parent = _lock_of(above)
+            parent = lock_of(above)
         event = Asked(
             guest,
             message.name,
@@ -153,7 +157,7 @@ class Guests(Master, abc.ABC):
         home = message.id.member
         if guest is None:
             return [Send(home, Finished(self.view, message.id))]
-        lock = _lock_of(guest)
+        lock = lock_of(guest)
         effects: Effects = []
         if lock.client == message.asked:
             if lock.wanted is not None:
@@ -186,7 +190,7 @@ class Guests(Master, abc.ABC):
     def _serve_ended(self, now: float, message: Ended) -> Sequence[Effect]:
         effects: Effects = []
         guests = [self.guests[id] for id in message.locks if id in self.guests]
-        locks = [_lock_of(guest) for guest in guests]
+        locks = [lock_of(guest) for guest in guests]
         self._remove_all(now, locks, None, message.abnormal, effects)
         done = Finished(self.view, message.id)
         return [*self._tell_all(effects), Send(message.id.member, done)]
@@ -199,11 +203,21 @@ class Guests(Master, abc.ABC):
 
     def _tell_all(self, effects: Sequence[Effect]) -> Effects:
         tell = self._tell
-        return [
-            tell[type(effect)](effect) if type(effect) in tell else effect for effect in effects
-        ]
+        told: Effects = []
+        for effect in effects:
+            translate = tell.get(type(effect))
+            found = effect if translate is None else translate(effect)
+            if found is not None:
+                told.append(found)
+        return told
 
-    def _tell_grant(self, effect: Grant) -> Effect:
+    def _to(self, id: Id, message: Message) -> Effect | None:
+        """Tell the life that made this id; one that is gone hears nothing."""
+        if self.lives.get(id.member) != id.incarnation:
+            return None
+        return Send(id.member, message)
+
+    def _tell_grant(self, effect: Grant) -> Effect | None:
         lock = effect.lock
         if type(lock.owner) is not Guest:
             return effect
@@ -219,38 +233,39 @@ class Guests(Master, abc.ABC):
             block.valid,
             block.valseq,
         )
-        return Send(lock.owner.id.member, answer)
+        return self._to(lock.owner.id, answer)
 
-    def _tell_queue(self, effect: Queue) -> Effect:
+    def _tell_queue(self, effect: Queue) -> Effect | None:
         owner = effect.lock.owner
         if type(owner) is not Guest:
             return effect
-        return Send(owner.id.member, Queued(self.view, effect.lock.client, effect.lock.place))
+        return self._to(owner.id, Queued(self.view, effect.lock.client, effect.lock.place))
 
-    def _tell_refuse(self, effect: Refuse) -> Effect:
+    def _tell_refuse(self, effect: Refuse) -> Effect | None:
         if type(effect.client) is not Id:
             return effect
-        return Send(effect.client.member, Refused(self.view, effect.client, effect.error))
+        return self._to(effect.client, Refused(self.view, effect.client, effect.error))
 
-    def _tell_done(self, effect: Done) -> Effect:
+    def _tell_done(self, effect: Done) -> Effect | None:
         if type(effect.client) is not Id:
             return effect
-        return Send(effect.client.member, Finished(self.view, effect.client))
+        return self._to(effect.client, Finished(self.view, effect.client))
 
-    def _tell_released(self, effect: Released) -> Effect:
+    def _tell_released(self, effect: Released) -> Effect | None:
         owner = effect.lock.owner
         if type(owner) is not Guest:
             return effect
         self.guests.pop(owner.id, None)
-        return Send(owner.id.member, Gone(self.view, owner.id, effect.mode, effect.abnormal))
+        return self._to(owner.id, Gone(self.view, owner.id, effect.mode, effect.abnormal))
 
-    def _tell_notify(self, effect: Notify) -> Effect:
+    def _tell_notify(self, effect: Notify) -> Effect | None:
         owner = effect.lock.owner
         if type(owner) is not Guest:
             return effect
-        return Send(owner.id.member, Blocking(self.view, owner.id, effect.mode, effect.hint))
+        return self._to(owner.id, Blocking(self.view, owner.id, effect.mode, effect.hint))
 
 
-def _lock_of(guest: Guest) -> Lock:
+def lock_of(guest: Guest) -> Lock:
+    """The one lock of a guest."""
     (lock,) = guest.locks.values()
     return lock

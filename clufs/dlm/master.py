@@ -22,13 +22,14 @@ from clufs.dlm.interface import (
 )
 from clufs.dlm.judge import judge_conversion, judge_new_lock, judge_release
 from clufs.dlm.lock import Lock
-from clufs.dlm.modes import Mode
+from clufs.dlm.modes import Mode, lowers
 from clufs.dlm.rsb import BLOCKING, UNIT, ResourceBlock
 from clufs.errors import (
     Cancelled,
     HasSublocks,
     NotHeld,
     NotQueued,
+    RequestError,
     RequestPending,
 )
 
@@ -37,6 +38,8 @@ _NL = Mode.NL
 
 class Master(Grants):
     """Takes requests one by one; one that is refused leaves everything as it was."""
+
+    __slots__ = ()
 
     # ------------------------------------------------------------- new locks
 
@@ -52,9 +55,10 @@ class Master(Grants):
         block = self.blocks.get(name)
         if block is None:
             return self._route(now, event) if self._shared else self._new_block(now, event)
-        if mode is not _NL and not _fits_at_once(block, event):
+        if self._frozen or (mode is not _NL and not _fits_at_once(block, event)):
             if request.nowait:
-                return [Refuse(NotQueued(f"{mode.name} is not granted at once"), event.client)]
+                error = self._not_at_once(block, mode, f"{mode.name} is not granted at once")
+                return [Refuse(error, event.client)]
             return self._queue_new(now, block, event)
         self._sequence = number = self._sequence + 1
         lock = Lock(number, block, event, mode, now)
@@ -92,6 +96,10 @@ class Master(Grants):
             block.listening = True
         return [Grant(lock, True)]
 
+    def _not_at_once(self, block: ResourceBlock, mode: Mode, why: str) -> RequestError:
+        """With which error a `nowait` request is refused."""
+        return NotQueued(why)
+
     def _queue_new(self, now: float, block: ResourceBlock, event: Asked) -> Sequence[Effect]:
         self._sequence += 1
         lock = Lock(self._sequence, block, event, None, now)
@@ -100,6 +108,53 @@ class Master(Grants):
         if event.parent is not None:
             self._adopt(lock, event.parent)
         return self._queue(now, lock, event)
+
+    def _admit(self, now: float, lock: Lock, event: Asked) -> Effects:
+        """Decide a new lock that was on its way to another master until now, and is no longer.
+
+        It is linked to its owner, its party and its parent, and stands in no queue.
+        """
+        request = event.request
+        error = judge_new_lock(request, event.parent)
+        block = self._block_for(now, event.name)
+        if error is None and self._fits_now(block, event):
+            return self._grant_new(now, lock, block)
+        if error is None and request.nowait:
+            why = f"{request.mode.name} is not granted at once"
+            error = self._not_at_once(block, request.mode, why)
+        if error is None:
+            lock.rsb = block
+            return list(self._queue(now, lock, event))
+        self._forget(lock)
+        effects: Effects = [Refuse(error, event.client)]
+        self._settle(now, block, effects)
+        return effects
+
+    def _fits_now(self, block: ResourceBlock, event: Asked) -> bool:
+        if self._frozen:
+            return False
+        return event.request.mode is _NL or _fits_at_once(block, event)
+
+    def _grant_new(self, now: float, lock: Lock, block: ResourceBlock) -> Effects:
+        lock.rsb = block
+        lock.granted = lock.request.mode
+        lock.since = now
+        self._sequence = lock.number = self._sequence + 1
+        block.append(lock)
+        block.counts += UNIT[lock.granted]
+        if lock.request.notify:
+            block.listening = True
+        if not block.wants:
+            return [Grant(lock, True)]
+        return self._granted_past_waiters(now, lock, _NL)
+
+    def _block_for(self, now: float, name: bytes) -> ResourceBlock:
+        """The resource block of a name that is mastered here, made if there is none."""
+        block = self.blocks.get(name)
+        if block is None:
+            self._sequence += 1
+            block = self.blocks[name] = ResourceBlock(name, now, self._sequence)
+        return block
 
     # ----------------------------------------------------------- conversions
 
@@ -114,12 +169,15 @@ class Master(Grants):
                 return [Refuse(error, event.client)]
         mode = request.mode
         block = lock.rsb
-        if (block.counts - UNIT[held]) & BLOCKING[mode] or (
-            request.quecvt and block.wants and _must_queue(block, event)
+        if (
+            not lowers(held, mode)
+            if self._frozen
+            else (block.counts - UNIT[held]) & BLOCKING[mode]
+            or (request.quecvt and block.wants and _must_queue(block, event))
         ):
             if request.nowait:
                 why = f"{held.name} to {mode.name} is not granted at once"
-                return [Refuse(NotQueued(why), event.client)]
+                return [Refuse(self._not_at_once(block, mode, why), event.client)]
             return self._queue_conversion(now, lock, event)
         if request.value is not None:
             self._store(now, block, request.value)

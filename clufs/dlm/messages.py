@@ -1,9 +1,9 @@
 """What lock managers tell each other.
 
-Messages between two members come in order and none is lost while both are in the
-view; nothing else is relied on. Each carries its view. Locks and requests are named by
-the member that made them, its incarnation and a count, so that a request that is sent
-again takes effect once.
+Messages between two lives of members come in order, and none is lost or doubled while both
+are in the views; nothing else is relied on. Each carries the view of the sender. Locks and
+requests are named by the member that made them, its incarnation and a count, so that a
+request that is sent again takes effect once.
 
     home        the member of the lock's owner: it has a copy of the lock
     master      the member where the resource block lives and where everything is decided
@@ -84,20 +84,25 @@ class Ask:
     command: str = "-"
     party: Id | None = None
     waiter: Id | None = None
+    again: bool = False
+    """Sent before, to a master that is lost: it may have taken effect there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
     """The request `asked` is given up, even if it has been granted meanwhile.
 
-    kept: what the lock goes back to, or None if it goes away.
+    kept: what the lock goes back to, or None if it goes away. mode: what was asked.
     """
 
     view: int
     id: Id
     lock: Id
+    name: bytes
     asked: Id
     kept: Request | None
+    mode: Mode
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +334,96 @@ class Found:
     locks: tuple[CycleLock, ...]
 
 
+# ------------------------------------------------------------------ recovery
+
+
+@dataclass(frozen=True, slots=True)
+class Masters:
+    """The sender masters these names, whose directory the receiver is."""
+
+    view: int
+    names: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """The sender does not know whether anybody masters these names, whose directory the receiver
+    is: where no master says so, all homes are asked."""
+
+    view: int
+    names: tuple[bytes, ...]
+
+
+class HeldCopy(NamedTuple):
+    """A granted lock as its home knows it.
+
+    least: what the lost master can have left of it, if all took effect that is on its way.
+    """
+
+    lock: Id
+    parent: Id | None
+    granted: Mode
+    least: Mode
+    number: int
+    request: Request
+    notified: bool
+    age_ms: int
+    pid: int
+    command: str
+    party: Id
+
+
+class BlockCopies(NamedTuple):
+    """The granted locks of one home on a resource block, and the value that it was told last."""
+
+    name: bytes
+    value: bytes
+    valid: bool
+    valseq: int
+    locks: tuple[HeldCopy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """To the new master of these names; requests that are not answered yet follow, again."""
+
+    view: int
+    blocks: tuple[BlockCopies, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """That is all the receiver needs to know from the sender for this view."""
+
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """To all homes, from the directory of these names, their new master: send copies.
+
+    is_all: no more names follow.
+    """
+
+    view: int
+    names: tuple[bytes, ...]
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The sender's copies of all names asked for in Gather have been sent."""
+
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The sender has rebuilt all names that it had been sent copies of for this view."""
+
+    view: int
+
+
 Message = (
     Lookup
     | LookedUp
@@ -353,4 +448,11 @@ Message = (
     | Describe
     | Described
     | Found
+    | Masters
+    | Unsettled
+    | Copies
+    | End
+    | Gather
+    | Gathered
+    | Settled
 )

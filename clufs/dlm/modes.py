@@ -71,5 +71,18 @@ VALUE_EFFECT: tuple[str, ...] = tuple(
 CW to PR is unspecified there and reads, as Linux does.
 """
 
+
+def lowers(held: Mode, to: Mode) -> bool:
+    """Whether a conversion stands in nobody's way who had none before: it is never refused."""
+    return not INCOMPATIBLE_MASK[to] & ~INCOMPATIBLE_MASK[held]
+
+
+def common(one: Mode, other: Mode) -> Mode:
+    """The highest mode that lies in both: what somebody holds who has one of them for sure."""
+    if lowers(one, other):
+        return other
+    return one if lowers(other, one) else Mode.CR  # CW and PR
+
+
 PROTECTED_WRITE_OR_MORE = (1 << Mode.PW) | (1 << Mode.EX)
 """Modes whose holder may write the value block, as bits."""

@@ -7,83 +7,104 @@ member uses costs no message after the first request; alone, a member sends none
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from clufs.dlm.copies import Copies, Copy
-from clufs.dlm.directory import Directory, directory_member, root_of
+from clufs.dlm.directory import directory_member, root_of
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import (
     Asked,
     Cycle,
     Effect,
     Event,
+    Fenced,
+    Life,
     OwnerEnded,
     PartyChanged,
     Received,
     Refuse,
-    Send,
+    Suspended,
     Ticked,
     Verb,
+    ViewInstalled,
     Withdrew,
 )
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import (
     Ask,
     Blocking,
+    Copies,
     Dropped,
+    End,
     Ended,
     Finished,
+    Gather,
+    Gathered,
     Gone,
     Granted,
-    Id,
     LookedUp,
     Lookup,
+    Masters,
+    Message,
     NotMaster,
     Queued,
     Refused,
+    Settled,
+    Unsettled,
     Withdraw,
     Withdrawn,
 )
+from clufs.dlm.recovery import Recovery
 from clufs.dlm.rsb import ResourceBlock
 from clufs.dlm.survey import Survey
 from clufs.errors import NotHeld
-from clufs.limits import IDLE_NAMES_KEPT
 
 # Looking a member up in an enumeration costs a tenth of a grant.
 _LOCK, _UNLOCK, _CANCEL = Verb.LOCK, Verb.UNLOCK, Verb.CANCEL
 
+_OUTLIVES_A_VIEW = frozenset(
+    (
+        Ask,
+        Withdraw,
+        Ended,
+        NotMaster,
+        Granted,
+        Queued,
+        Refused,
+        Finished,
+        Withdrawn,
+        Gone,
+        Blocking,
+        Settled,
+    )
+)
+"""What homes and masters say to each other goes on; all else is about the view it was said in."""
 
-class Node(Copies):
-    """The lock manager of one member in one view.
 
-    members: everybody in the view, this member included; alone by default.
+class Node(Recovery):
+    """The lock manager of one member.
+
     incarnation: which life of this member it is; names its locks and requests.
+    members: everybody in the view, this member included; alone by default. View 0 is none: the
+    node is suspended until one is installed.
     """
 
     def __init__(
-        self, member: str, view: int, members: Sequence[str] = (), incarnation: int = 0
+        self, member: str, view: int, members: Sequence[Life] = (), incarnation: int = 0
     ) -> None:
-        super().__init__(member, view, incarnation)
-        self.members = sorted(members) or [member]
-        self._shared = len(self.members) > 1
-        self.directory = Directory()
-        self._idle: OrderedDict[bytes, None] = OrderedDict()
-        self._elsewhere: OrderedDict[bytes, str] = OrderedDict()
-        self._seeking: dict[bytes, list[tuple[Copy, Asked] | Ask]] = {}
+        super().__init__(member, view, incarnation, members)
+        self._early: list[Received] = []
         self._handlers: dict[type, Callable[[float, Any], Sequence[Effect]]] = {
             Withdrew: self._withdrew,
             OwnerEnded: self._owner_ended,
             PartyChanged: self._party_changed,
             Received: self._received,
+            Suspended: self._suspend,
+            ViewInstalled: self._view_installed,
+            Fenced: self._fenced,
         }
         self._answers: dict[type, Callable[[float, Any], Sequence[Effect]]] = {
             LookedUp: self._looked_up,
-            Ask: self._on_ask,
-            Withdraw: self._on_withdraw,
-            Ended: self._on_ended,
-            NotMaster: self._not_master,
             Granted: self._granted,
             Queued: self._queued,
             Refused: self._refused,
@@ -96,6 +117,21 @@ class Node(Copies):
         self.survey.installed()
         self._handlers[Ticked] = self.survey.ticked
         self._answers.update(self.survey.handlers)
+        self._told_by: dict[type, Callable[[float, str, Any], Sequence[Effect]]] = {
+            Lookup: self._on_lookup,
+            Dropped: self._on_dropped,
+            Ask: self._on_request,
+            Withdraw: self._on_withdraw,
+            Ended: self._on_ended,
+            NotMaster: self._not_master,
+            Masters: self._on_masters,
+            Unsettled: self._on_unsettled,
+            Copies: self._on_copies,
+            End: self._on_end,
+            Gather: self._on_gather,
+            Gathered: self._on_gathered,
+            Settled: self._on_settled,
+        }
 
     def find(self, name: bytes) -> ResourceBlock | None:
         """The resource block of this name, if a lock on it exists: the block itself where it is
@@ -105,16 +141,7 @@ class Node(Copies):
     @property
     def shared(self) -> bool:
         """Whether there are other members."""
-        return self._shared
-
-    @property
-    def suspended(self) -> bool:
-        """Whether nothing is granted here: this member has no quorum."""
-        return False
-
-    def waits_for(self) -> str:
-        """What keeps this member from serving all that it masters; empty when nothing does."""
-        return ""
+        return len(self.members) > 1
 
     def master_hint(self, name: bytes) -> str | None:
         """The master of this name as far as this member has heard; itself for what it masters, also
@@ -129,11 +156,13 @@ class Node(Copies):
 
     def directory_member(self, name: bytes) -> str:
         """The member that knows the master of this name."""
+        if not self.members:
+            return self.member
         return directory_member(root_of(name), self.members)
 
     def wants_tick(self) -> bool:
         """Whether a Ticked every TICK_S is of use: something waits that has not been looked at."""
-        return self._shared and self.survey.wants_tick()
+        return self.shared and self.survey.wants_tick()
 
     def step(self, now: float, event: Event) -> Sequence[Effect]:
         """Let one event take effect at this time; what follows, in order.
@@ -161,168 +190,41 @@ class Node(Copies):
 
     _asked = step
 
-    # --------------------------------------------------------------- masters
-
-    def _route(self, now: float, event: Asked) -> Sequence[Effect]:
-        name, idle = event.name, self._idle
-        if name in idle:  # the usual case: the same member uses the name again
-            del idle[name]
-            return self._new_block(now, event)
-        root = root_of(name)
-        if root in self.blocks or root in idle:
-            return self._new_block(now, event)
-        if isinstance(event.parent, Copy) and event.parent in self._releasing:
-            self._releasing[event.parent].append(event)
-            return []
-        block = self.copies.get(root)
-        master = self._elsewhere.get(root) if block is None else block.master
-        if master is None and root not in self._seeking:
-            member = directory_member(root, self.members)
-            if member == self.member:
-                master = self.directory.master_of(root, self.member)
-                if master == self.member:
-                    return [*self._new_block(now, event), *self._drop_idle()]
-                self._remember(root, master)
-        copy = self._new_copy(now, event, master)
-        if master is None:
-            return self._seek(now, root, (copy, event))
-        return [self._pass_on(copy, event)]
-
-    def _seek(self, now: float, root: bytes, waiting: tuple[Copy, Asked] | Ask) -> Sequence[Effect]:
-        """Ask the directory for the master; what waits for the answer goes on in its order."""
-        seeking = self._seeking.get(root)
-        if seeking is not None:
-            seeking.append(waiting)
-            return []
-        self._seeking[root] = [waiting]
-        if root in self.blocks or root in self._idle:  # an earlier request has found that out
-            return self._looked_up(now, LookedUp(self.view, root, self.member, 0))
-        member = directory_member(root, self.members)
-        if member == self.member:
-            master = self.directory.master_of(root, self.member)
-            return self._looked_up(now, LookedUp(self.view, root, master, self._sequence))
-        return [Send(member, Lookup(self.view, root))]
-
-    def _looked_up(self, now: float, message: LookedUp) -> Sequence[Effect]:
-        root, master = message.name, message.master
-        waiting = self._seeking.pop(root, [])
-        here = master == self.member
-        if here:
-            self._sequence = max(self._sequence, message.floor)
-            if root not in self.blocks:
-                self._idle[root] = None
-        else:
-            self._remember(root, master)
-        effects: Effects = []
-        for found in waiting:
-            if isinstance(found, Ask):
-                effects += self._on_ask(now, found)
-                continue
-            copy, event = found
-            if event.owner.locks.get(event.name) is not copy:
-                continue
-            if here:
-                self._drop(copy)
-                effects += self.step(now, event)
-            else:
-                copy.rsb.master = master
-                effects.append(self._pass_on(copy, event))
-        return effects + self._drop_idle()
-
-    def _on_ask(self, now: float, message: Ask) -> Sequence[Effect]:
-        root = root_of(message.name)
-        if root in self.blocks or root in self._idle:
-            return self._serve(now, message)
-        if root in self._seeking:  # the directory's answer to us is still on its way
-            self._seeking[root].append(message)
-            return []
-        return [Send(message.id.member, NotMaster(self.view, message.id))]
-
-    def _on_withdraw(self, now: float, message: Withdraw) -> Sequence[Effect]:
-        unheard = self._never_heard((message.lock,))
-        return [*unheard, *self._serve_withdraw(now, message)]
-
-    def _on_ended(self, now: float, message: Ended) -> Sequence[Effect]:
-        return [*self._never_heard(message.locks), *self._serve_ended(now, message)]
-
-    def _never_heard(self, locks: tuple[Id, ...]) -> list[Effect]:
-        """These locks are given up: their requests that wait here for the directory go, too."""
-        effects: list[Effect] = []
-        for root, waiting in self._seeking.items():
-            gone = [found for found in waiting if isinstance(found, Ask) and found.lock in locks]
-            if gone:
-                self._seeking[root] = [found for found in waiting if found not in gone]
-            for found in gone:
-                effects += self._not_held(found, "the request was given up")
-        return effects
-
-    def _not_master(self, now: float, message: NotMaster) -> Sequence[Effect]:
-        found = self._answered(message.id)
-        if found is None or found.event is None:
-            return []
-        copy, event = found.lock, found.event
-        if event.request.verb is not _LOCK:
-            return self._not_mastered_release(now, copy, event)
-        if copy is None:
-            return []
-        root = root_of(copy.rsb.name)
-        self._elsewhere.pop(root, None)
-        copy.rsb.master = copy.asked = None
-        return self._seek(now, root, (copy, event))
-
-    def _not_mastered_release(
-        self, now: float, copy: Copy | None, event: Asked
-    ) -> Sequence[Effect]:
-        """A release or cancel that followed a request to where the master no longer was."""
-        if copy is None:
-            return [Refuse(NotHeld("the request had ended before"), event.client)]
-        held = self._releasing.pop(copy, [])
-        return [*self._ask_master(now, copy, event), *self._replay(now, held)]
-
     def _found(self, cycle: Cycle) -> Effects:
-        return self.survey.reports.found_here(cycle) if self._shared else super()._found(cycle)
-
-    # ------------------------------------------------------------- directory
+        return self.survey.reports.found_here(cycle) if self.shared else super()._found(cycle)
 
     def _received(self, now: float, event: Received) -> Sequence[Effect]:
         message = event.message
-        if message.view != self.view:
+        if self.suspended or message.view > self.view:
+            self._early.append(event)
             return []
-        if type(message) is Lookup:
-            master = self.directory.master_of(message.name, event.member)
-            answer = LookedUp(self.view, message.name, master, self._sequence)
-            return [Send(event.member, answer)]
-        if type(message) is Dropped:
-            self._forget_master(message.name, event.member, message.floor)
+        joined = self._joined.get(event.member)
+        if joined is None or message.view < joined:
+            return []  # of a life that is gone
+        if message.view != self.view and type(message) not in _OUTLIVES_A_VIEW:
             return []
+        if isinstance(message, Ask | Withdraw) and message.again:
+            return self._on_again(message) if message.view == self.view else []
         if isinstance(message, Ask | Withdraw | Ended) and not self._is_new(message.id):
             return []
-        return self._answers[type(message)](now, message)
+        return self._hear(now, event.member, message)
 
-    def _forget_master(self, root: bytes, member: str, floor: int) -> None:
-        self.directory.dropped(root, member)
-        self._sequence = max(self._sequence, floor)
+    def _hear(self, now: float, sender: str, message: Message) -> Sequence[Effect]:
+        answer = self._answers.get(type(message))
+        if answer is not None:
+            return answer(now, message)
+        return self._told_by[type(message)](now, sender, message)
 
-    def _remember(self, root: bytes, master: str) -> None:
-        self._elsewhere[root] = master
-        if len(self._elsewhere) > IDLE_NAMES_KEPT:
-            self._elsewhere.popitem(last=False)
-
-    # Names that are mastered here and have no lock for a while.
-
-    def _end_block(self, name: bytes) -> None:
-        del self.blocks[name]
-        if self._shared and b".sub/" not in name:
-            self._idle[name] = None
-
-    def _drop_idle(self) -> list[Effect]:
-        """Give up the names that have been idle for longest, where there are too many."""
-        effects: list[Effect] = []
-        while len(self._idle) > IDLE_NAMES_KEPT:
-            root, _ = self._idle.popitem(last=False)
-            member = directory_member(root, self.members)
-            if member == self.member:
-                self.directory.dropped(root, member)
-            else:
-                effects.append(Send(member, Dropped(self.view, root, self._sequence)))
+    def _view_installed(self, now: float, event: ViewInstalled) -> Sequence[Effect]:
+        effects = [*self._install(now, event), *self.survey.installed()]
+        early, self._early = self._early, []
+        for received in early:
+            effects += self._received(now, received)
         return effects
+
+    def _on_request(self, now: float, sender: str, message: Ask) -> Sequence[Effect]:
+        return self._on_ask(now, message)
+
+    def _on_dropped(self, now: float, sender: str, message: Dropped) -> Sequence[Effect]:
+        self._forget_master(message.name, sender, message.floor)
+        return []

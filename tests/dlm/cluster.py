@@ -11,6 +11,7 @@ from clufs.dlm.interface import (
     Asked,
     Effect,
     Grant,
+    Life,
     OwnerEnded,
     PartyChanged,
     Received,
@@ -34,7 +35,8 @@ class Cluster:
 
     def __init__(self, seed: int = 0, members: Sequence[str] = MEMBERS, view: int = 1) -> None:
         self.random = Random(seed)
-        self.nodes = {member: Node(member, view, members, incarnation=7) for member in members}
+        lives = [Life(member, 7) for member in members]
+        self.nodes = {member: Node(member, view, lives, incarnation=7) for member in members}
         self.wires: dict[tuple[str, str], deque[Message]] = {}
         self.people: dict[tuple[str, str], Person] = {}
         self.now = 0.0

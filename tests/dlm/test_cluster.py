@@ -284,7 +284,7 @@ def test_deadlocks_on_one_block_are_found_for_owners_anywhere() -> None:
 def test_names_idle_for_longest_are_given_up_and_numbers_still_grow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("clufs.dlm.node.IDLE_NAMES_KEPT", 3)
+    monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", 3)
     assert limits.IDLE_NAMES_KEPT > 3
     cluster = Cluster()
     names = [b"db/%d" % i for i in range(30)]
@@ -303,7 +303,7 @@ def test_names_idle_for_longest_are_given_up_and_numbers_still_grow(
 
 
 def test_a_member_that_no_longer_masters_a_name_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clufs.dlm.node.IDLE_NAMES_KEPT", 0)
+    monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", 0)
     name = name_with_directory(C)
     cluster = Cluster()
     cluster.says(A, "p", "EX", name)
@@ -340,7 +340,7 @@ def test_an_owner_that_ends_while_its_request_waits_for_the_directory_leaves_not
 def test_two_requests_sent_back_by_a_former_master_become_one_master(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("clufs.dlm.node.IDLE_NAMES_KEPT", 0)
+    monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", 0)
     name = name_with_directory(C)
     cluster = Cluster()
     cluster.says(A, "p", "EX", name)

@@ -116,7 +116,7 @@ class Crowd:
 def test_nothing_is_granted_twice_lost_or_left_behind(
     seed: int, idle: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clufs.dlm.node.IDLE_NAMES_KEPT", idle)
+    monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", idle)
     crowd = Crowd(seed)
     cluster = crowd.cluster
     for _ in range(150):

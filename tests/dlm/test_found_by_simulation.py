@@ -16,7 +16,7 @@ A, B, C = MEMBERS
 def test_a_request_on_its_way_is_taken_back_where_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
     """B's two requests meet a master that gives the name up and takes it again: one is turned away,
     and what it learns or does not learn of the master does not touch the other."""
-    monkeypatch.setattr("clufs.dlm.node.IDLE_NAMES_KEPT", 0)
+    monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", 0)
     cluster = Cluster()
     name = name_with_directory(C)
     cluster.says(A, "a", "CR", name)

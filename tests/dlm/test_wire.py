@@ -9,15 +9,18 @@ from clufs.dlm import wire
 from clufs.dlm.interface import CycleLock, Request, Verb
 from clufs.dlm.messages import (
     Ask,
+    BlockCopies,
     Blockers,
     Break,
     Check,
+    Copies,
     Describe,
     Described,
     Ended,
     Found,
     Granted,
     Group,
+    HeldCopy,
     Id,
     InCycle,
     Lookup,
@@ -38,12 +41,14 @@ KEPT = Request(Verb.LOCK, Mode.PR, value=b"\x00\xff")
 PARTY = Id("provolone", 1, -1)
 WAITS = Part(LOCK, 1 << 40, None, Mode.EX, 3, 0.1 + 0.2, True, PARTY, LOCK, LOCK)
 HELD = Part(LOCK, 1 << 40, Mode.PR, None, 0, 1e9 + 2**-20, False, PARTY, None, None)
+COPY = HeldCopy(LOCK, None, Mode.EX, Mode.NL, 5 << 40, ASKED, True, 1500, 4711, "dash", LOCK)
 
 MESSAGES = (
     Lookup(5, b"db/\xff\x00"),
     Ask(5, Id("polishham", 7, 42), LOCK, b"db/x", ASKED, True, LOCK, None, 4711, "dash"),
     Granted(5, LOCK, Mode.EX, 5 << 40, True, b"page 41", False, 2**62),
-    Withdraw(5, LOCK, LOCK, LOCK, KEPT),
+    Withdraw(5, LOCK, LOCK, b"db/x", LOCK, KEPT, Mode.EX),
+    Copies(5, (BlockCopies(b"db/x", b"page 41", True, 5 << 40, (COPY,)),)),
     Ended(5, LOCK, (LOCK, Id("provolone", 1, 1)), True),
     Overdue(5),
     WhoBlocks(5, 1),
@@ -90,7 +95,7 @@ def test_what_a_later_version_adds_at_the_end_is_not_looked_at() -> None:
 
 def test_what_an_earlier_version_lacks_at_the_end_has_its_default() -> None:
     raw = msgspec.msgpack.decode(wire.encode(MESSAGES[1]))
-    found = wire.decode(msgspec.msgpack.encode(raw[:-4]))
+    found = wire.decode(msgspec.msgpack.encode(raw[:-5]))
     assert isinstance(found, Ask)
     assert (found.pid, found.command) == (0, "-")
 

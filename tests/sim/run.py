@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from clufs.dlm import node as node_module
+from clufs.dlm import seeking as seeking_module
 from clufs.dlm.interface import Life, Request, Verb
 from clufs.dlm.node import Node
 from tests.sim.clock import Violation, line
@@ -33,8 +33,8 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
     """Play the story of a seed. Raises Violation, with the last lines, when something is wrong."""
     story = story or story_of(seed)
     world = World(seed, story, trace)
-    kept = node_module.IDLE_NAMES_KEPT
-    node_module.IDLE_NAMES_KEPT = story.idle_names
+    kept = seeking_module.IDLE_NAMES_KEPT
+    seeking_module.IDLE_NAMES_KEPT = story.idle_names
     try:
         _play(world, story)
     except Exception as error:
@@ -43,7 +43,7 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
             raise Violation(f"{lines}\nseed {seed}: {story}\n{type(error).__name__}: {error}") from error
         raise
     finally:
-        node_module.IDLE_NAMES_KEPT = kept
+        seeking_module.IDLE_NAMES_KEPT = kept
     claims = world.claims
     return Outcome(
         seed, str(story), world.clock.steps, claims.grants, world.streams.sent, claims.reads,
@@ -55,7 +55,7 @@ def _play(world: World, story: Story) -> None:
     clock = world.clock
     for member in story.members:
         life = Life(member, 1)
-        world.add(life, Node(member, 1, story.members, 1))
+        world.add(life, Node(member, 1, [Life(one, 1) for one in story.members], 1))
     for host in world.hosts.values():
         host.peers = {one.member: one for one in world.lives if one != host.life}
     while clock.steps < story.events:

@@ -1,0 +1,298 @@
+"""The new master's side of a recovery: resource blocks made anew from what their homes know.
+
+All homes have spoken before anything is built. Requests that were on their way to the lost
+master follow, in the order of their homes: first those take effect that give something up or
+take their places in a queue again, while nothing is granted; only then is granted what fits.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from clufs.dlm.copies import Copy, Open, RemoteBlock
+from clufs.dlm.directory import root_of
+from clufs.dlm.grants import Effects
+from clufs.dlm.guests import Guest, lock_of
+from clufs.dlm.homes import Homes, Names
+from clufs.dlm.interface import Asked, Effect, Queue, Refuse, Request, Send, Verb
+from clufs.dlm.lock import Lock
+from clufs.dlm.messages import (
+    Ask,
+    BlockCopies,
+    Copies,
+    Finished,
+    HeldCopy,
+    Withdraw,
+    Withdrawn,
+)
+from clufs.dlm.modes import INCOMPATIBLE_MASK, Mode, lowers
+from clufs.dlm.rsb import UNIT, ResourceBlock
+from clufs.dlm.seeking import become_lock
+from clufs.errors import NotHeld
+
+_Undecided = Ask | Open
+"""A `nowait` request, of another member or of this one: it waits until all others have theirs."""
+
+
+@dataclass(slots=True)
+class Collected:
+    """What homes have told about one tree: copies, and then requests that are to be asked again."""
+
+    parts: list[BlockCopies] = field(default_factory=list)
+    again: list[Ask | Withdraw] = field(default_factory=list)
+
+
+class Told:
+    """What all homes together say of one resource block."""
+
+    __slots__ = ("blocked", "is_proven", "valid", "valseq", "value")
+
+    def __init__(self) -> None:
+        self.blocked = 0
+        self.is_proven = False
+        self.value, self.valid, self.valseq = b"", False, -1
+
+    def add(self, part: BlockCopies) -> None:
+        """A lock above CR that its home has surely kept proves the value that it was told: nobody
+        can have written since. Else the highest VALSEQ is the best guess."""
+        proves = False
+        for copy in part.locks:
+            self.blocked |= INCOMPATIBLE_MASK[copy.least]
+            proves = proves or copy.least > Mode.CR
+        if (proves, part.valseq) > (self.is_proven, self.valseq):
+            self.is_proven = proves
+            self.value, self.valid, self.valseq = part.value, part.valid, part.valseq
+
+    def highest(self) -> Mode:
+        """The highest mode in which another may have held the block, too."""
+        return max(mode for mode in Mode if not self.blocked >> mode & 1)
+
+
+@dataclass(slots=True)
+class Building:
+    """What one building has at hand.
+
+    undecided: requests that must be granted at once or not at all. withdrawn: their conversions
+    may have been granted by the lost master. replays: what waited for the release of a lock.
+    """
+
+    blocks: dict[bytes, ResourceBlock] = field(default_factory=dict)
+    names: Names = field(default_factory=dict)
+    undecided: list[_Undecided] = field(default_factory=list)
+    withdrawn: list[Withdraw] = field(default_factory=list)
+    replays: list[Asked] = field(default_factory=list)
+
+
+class Rebuild(Homes, abc.ABC):
+    """Collects what homes tell, and builds."""
+
+    __slots__ = ("_collected",)
+
+    def __init__(self, member: str, view: int, incarnation: int) -> None:
+        super().__init__(member, view, incarnation)
+        self._collected: dict[bytes, Collected] = {}
+
+    # ------------------------------------------------------------- collecting
+
+    def _on_copies(self, now: float, sender: str, message: Copies) -> Sequence[Effect]:
+        roots = set()
+        for part in message.blocks:
+            root = root_of(part.name)
+            roots.add(root)
+            self._collected.setdefault(root, Collected()).parts.append(part)
+        self._held = [
+            (home, held)
+            for home, held in self._held
+            if home != sender or not isinstance(held, Ask) or root_of(held.name) not in roots
+        ]  # what of it counts still comes again
+        return []
+
+    def _on_again(self, message: Ask | Withdraw) -> Sequence[Effect]:
+        self._collected.setdefault(root_of(message.name), Collected()).again.append(message)
+        return []
+
+    # --------------------------------------------------------------- building
+
+    def _build(self, now: float, roots: Iterable[bytes]) -> tuple[Effects, int, int]:
+        """Build these trees and go on with them; how many blocks and locks there were."""
+        built = {root: self._collected.pop(root, Collected()) for root in roots}
+        building = Building()
+        self._frozen = True
+        for root, collected in built.items():
+            self._build_tree(now, root, collected, building)
+        counts = len(building.blocks), sum(len(block.granted) for block in building.blocks.values())
+        effects: Effects = []
+        for collected in built.values():
+            for message in collected.again:
+                effects += self._ask_again(now, message, building)
+        for found in [found for found in self._open.values() if found.root in built]:
+            effects += self._ask_here(now, found, building)
+        for withdraw in building.withdrawn:
+            effects += self._withdraw_again(withdraw)
+        self._doubtful.clear()
+        effects += self._thaw(now, building.blocks.values())
+        for undecided in building.undecided:
+            effects += self._decide(now, undecided)
+        effects += self._replay(now, building.replays)
+        for root in built:
+            self._unsettled.pop(root, None)
+        return effects, *counts
+
+    def _build_tree(
+        self, now: float, root: bytes, collected: Collected, building: Building
+    ) -> None:
+        assert root not in self.blocks, "a tree that is mastered here is not rebuilt"
+        blocks = building.blocks
+        own = list(self._tree(root)) if root in self.copies else []
+        told: dict[bytes, Told] = {}
+        for part in collected.parts:
+            told.setdefault(part.name, Told()).add(part)
+        for copies in own:
+            part = self._tell_copies(now, copies, building.names)
+            told.setdefault(copies.name, Told()).add(part)
+        for name, value in told.items():
+            blocks[name] = self._new_value(now, name, value)
+        for part in collected.parts:
+            for copy in part.locks:
+                self._build_guest(now, blocks[part.name], copy)
+        for copies in own:
+            self._move_in(copies, blocks[copies.name])
+        for message in collected.again:
+            if isinstance(message, Ask) and message.place is not None:
+                self._ticket = max(self._ticket, message.place)
+
+    def _new_value(self, now: float, name: bytes, told: Told) -> ResourceBlock:
+        block = self._block_for(now, name)
+        block.value = told.value
+        if told.is_proven:
+            block.valid, block.valseq = told.valid, told.valseq
+        else:
+            self._invalidate(block)
+            self._doubtful.add(name)
+        self._haunt(now, block, told.highest(), self.lost)
+        return block
+
+    def _build_guest(self, now: float, block: ResourceBlock, copy: HeldCopy) -> None:
+        guest = self.guests[copy.lock] = Guest(copy.lock, copy.pid, copy.command)
+        parent = None if copy.parent is None else lock_of(self.guests[copy.parent])
+        asked = Asked(
+            guest, block.name, copy.request, party=copy.party, client=copy.lock, parent=parent
+        )
+        lock = Lock(copy.number, block, asked, copy.granted, now - copy.age_ms / 1000)
+        lock.notified = copy.notified
+        guest.locks[block.name] = lock
+        self.parties.link(lock)
+        if parent is not None:
+            self._adopt(lock, parent)
+        self._stand(lock, block)
+
+    def _stand(self, lock: Lock, block: ResourceBlock) -> None:
+        """Put the granted lock into the block."""
+        assert lock.granted is not None
+        block.append(lock)
+        block.counts += UNIT[lock.granted]
+        if lock.request.notify:
+            block.listening = True
+
+    def _move_in(self, copies: RemoteBlock, block: ResourceBlock) -> None:
+        """This member's own locks: granted ones stand in the new block as the same locks; what
+        they wait for is asked again."""
+        for copy in list(copies.converting):
+            assert isinstance(copy, Copy)
+            self._put_back(copy)
+        for copy in [*copies.granted, *copies.waiting]:
+            assert isinstance(copy, Copy)
+            granted, opened = copy.granted, self._open_on[copy]
+            self._ticket = max(self._ticket, copy.place)
+            self._take_out(copy)
+            for id in opened:
+                self._open[id].lock = copy
+            lock = become_lock(copy)
+            lock.rsb = block
+            if granted is not None:
+                self._stand(lock, block)
+
+    # ------------------------------------------------------- asked once more
+
+    def _ask_again(
+        self, now: float, message: Ask | Withdraw, building: Building
+    ) -> Sequence[Effect]:
+        guest = self.guests.get(message.lock)
+        if isinstance(message, Withdraw):
+            building.withdrawn.append(message)
+            return []
+        held = None if guest is None else lock_of(guest).granted
+        if _must_fit(message.request, held):
+            building.undecided.append(message)
+            return []
+        return self._serve(now, message)
+
+    def _ask_here(self, now: float, found: Open, building: Building) -> Sequence[Effect]:
+        """The same for what this member has asked itself."""
+        del self._open[found.message.id]
+        lock, event = found.lock, found.event
+        if event is None:
+            return []
+        if lock is None or event.owner.locks.get(event.name) is not lock:
+            return [Refuse(NotHeld("the lock was released before"), event.client)]
+        if event.request.verb is Verb.UNLOCK:
+            building.replays += self._releasing.pop(lock, [])
+            return self._unlock(now, lock, event)
+        if event.request.verb is Verb.UNLOCK_ALL:
+            return self._unlock_all(now, lock, event)
+        if event.request.verb is Verb.CANCEL:
+            return self._cancel(now, lock, event)
+        if _must_fit(event.request, lock.granted):
+            building.undecided.append(found)
+            return []
+        event.place = lock.place or event.place
+        effects = self._admit_or_convert(now, lock, event)
+        if found.queued:
+            effects = [effect for effect in effects if type(effect) is not Queue]
+        return effects
+
+    def _admit_or_convert(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
+        if lock.granted is not None:
+            return self._convert(now, lock, event)
+        return self._told(self._admit(now, lock, event))
+
+    def _decide(self, now: float, undecided: _Undecided) -> Sequence[Effect]:
+        if isinstance(undecided, Ask):
+            return self._serve(now, undecided)
+        lock, event = undecided.lock, undecided.event
+        assert event is not None
+        if lock is None or event.owner.locks.get(event.name) is not lock:
+            return [Refuse(NotHeld("the lock was released before"), event.client)]
+        return self._admit_or_convert(now, lock, event)
+
+    def _withdraw_again(self, message: Withdraw) -> Sequence[Effect]:
+        """A conversion was given up. If the lost master had granted it, and to others then what
+        does not go with the old mode, the lock has the new one: nobody was told that it is held."""
+        guest = self.guests.get(message.lock)
+        answer: Finished | Withdrawn = Finished(self.view, message.id)
+        if guest is not None:
+            lock = lock_of(guest)
+            held = lock.granted
+            if held is not None and lock.wanted is None and self._clashes(lock, held):
+                self._change_mode(lock, held, message.mode)
+                answer = Withdrawn(self.view, message.id, message.mode, lock.number)
+        return [Send(message.id.member, answer)]
+
+    def _clashes(self, lock: Lock, held: Mode) -> bool:
+        """Another living lock is granted that does not go with it."""
+        return any(
+            other is not lock
+            and other.granted is not None
+            and INCOMPATIBLE_MASK[held] >> other.granted & 1
+            and not (isinstance(other.owner, Guest) and other.owner.life in self.phantoms)
+            for other in lock.rsb.holders()
+        )
+
+
+def _must_fit(request: Request, held: Mode | None) -> bool:
+    """A `nowait` request that only others' locks can decide."""
+    if request.verb is not Verb.LOCK or not request.nowait:
+        return False
+    return held is None or not lowers(held, request.mode)

@@ -1,0 +1,87 @@
+"""Copies in a member without quorum: no answer comes, and no new grant counts.
+
+What gives something up takes effect at home at once, and at the master when it hears of it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+from clufs.dlm.copies import Copies, Copy
+from clufs.dlm.grants import Effects
+from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Request, Verb, Withdrew
+from clufs.dlm.judge import judge_release
+from clufs.errors import Cancelled, HasSublocks, NotHeld, RequestError
+
+
+class Unheard(Copies, abc.ABC):
+    """Releases copies before their masters have answered."""
+
+    __slots__ = ()
+
+    def _unheard(self, now: float, lock: Copy, event: Asked) -> Sequence[Effect]:
+        """A release or cancel while no answer can come: it takes effect here at once, and at the
+        master when it hears of it."""
+        request = event.request
+        if request.verb is Verb.CANCEL:
+            if lock.wanted is None:
+                return [Refuse(NotHeld("no request waits here"), event.client)]
+            why = Cancelled("CANCEL took the request away")
+            told: Effects = [Done(request, event.client), Refuse(why, lock.client, lock)]
+            return [*told, *self._withdrew(now, Withdrew(lock))]
+        error: RequestError | None
+        if request.verb is Verb.UNLOCK_ALL:
+            error = judge_release(request, None)
+        elif lock.sublocks:
+            error = HasSublocks(f"{lock.sublocks} sublocks are below it")
+        else:
+            error = judge_release(request, lock.granted)
+        if error is not None:
+            return [Refuse(error, event.client)]
+        return [*self._pass_on(lock, event), *self._released_here(now, lock, event)]
+
+    def _released_here(self, now: float, lock: Copy, event: Asked) -> Effects:
+        """Tell the edge of a release that the master has not answered yet."""
+        effects: Effects = [Done(event.request, event.client)]
+        below = self._below(lock)
+        if event.request.verb is Verb.UNLOCK_ALL:
+            below.pop()
+        for id in self._open_on[lock]:
+            if self._open[id].event is event:
+                self._open[id].event = None
+        for copy in below:
+            assert isinstance(copy, Copy)
+            if copy.wanted is not None:
+                effects.append(Refuse(Cancelled("the lock was released"), copy.client, copy))
+            for id in self._open_on[copy]:
+                if self._is_lock_request(id):
+                    self._open[id].event = None
+            effects += self._drop_told(now, copy, copy.granted, False)
+        return effects
+
+    def _suspend_copies(self, now: float) -> Effects:
+        """No answer will come for a while: those who ask learn that they wait, releases are over."""
+        effects: Effects = []
+        for found in list(self._open.values()):
+            copy, event = found.lock, found.event
+            if copy is None or event is None:
+                continue
+            if event.request.verb is not Verb.LOCK:
+                if _can_release(copy, event.request):
+                    effects += self._released_here(now, copy, event)
+            elif not found.queued:
+                found.queued = True
+                effects.append(Queue(copy))
+        return effects
+
+
+def _can_release(copy: Copy, request: Request) -> bool:
+    """Whether a release takes effect as far as its home can tell."""
+    if request.verb is Verb.UNLOCK_ALL:
+        return True
+    return (
+        request.verb is Verb.UNLOCK
+        and not copy.sublocks
+        and judge_release(request, copy.granted) is None
+    )
