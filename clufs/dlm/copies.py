@@ -194,12 +194,12 @@ class Copies(Lost, abc.ABC):
 
     def _pass_on(self, copy: Copy, event: Asked) -> Effects:
         """Send this request on a copy to its master; to this member itself when it is ready."""
-        master = self._asked_of(copy) or copy.rsb.master
+        new = copy.granted is None and event.request.verb is Verb.LOCK
+        master = copy.rsb.master if new else self._asked_of(copy)
         assert master is not None
         id = self._id()
         parent = None if copy.parent is None else self.lock_id(copy.parent)
         lock = self.lock_id(copy)
-        new = copy.granted is None and event.request.verb is Verb.LOCK
         pid, command = (copy.owner.pid, copy.owner.command) if new else (0, "-")
         message = Ask(
             self.view,
@@ -275,7 +275,7 @@ class Copies(Lost, abc.ABC):
     def _asked_of(self, copy: Copy) -> str | None:
         """Where all that follows on this lock goes: to whom it was asked of last, whoever the
         block's master is said to be by then; None while nothing has left."""
-        for id in self._open_on[copy]:
+        for id in reversed(self._open_on[copy]):
             return self._open[id].master
         return copy.rsb.master if copy.granted is not None else None
 
@@ -403,7 +403,11 @@ class Copies(Lost, abc.ABC):
         found = self._answered(message.id)
         if found is None or found.event is None:
             return []
-        return [Done(found.event.request, found.event.client)]
+        copy, request = found.lock, found.event.request
+        done = Done(request, found.event.client)
+        if copy is None or request.verb is not Verb.UNLOCK:
+            return [done]
+        return [done, *self._drop_told(now, copy, copy.granted, False)]
 
     def _withdrawn(self, now: float, message: Withdrawn) -> Sequence[Effect]:
         found = self._answered(message.id)

@@ -252,10 +252,11 @@ class Master(Grants):
         error = judge_release(event.request, None)
         if error is not None:
             return [Refuse(error, event.client)]
-        effects: Effects = [Done(event.request, event.client)]
+        effects: Effects = []
         below = self._below(lock)
         below.pop()
         self._remove_all(now, below, None, False, effects)
+        effects.append(Done(event.request, event.client))  # when all else has been heard
         return self._told(effects)
 
     def _cancel(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
@@ -265,8 +266,8 @@ class Master(Grants):
         if error is not None:
             return [Refuse(error, event.client)]
         effects: Effects = [
-            Done(event.request, event.client),
             Refuse(Cancelled("CANCEL took the request away"), lock.client, lock),
+            Done(event.request, event.client),
         ]
         self._withdraw(now, lock, effects)
         return self._told(effects)

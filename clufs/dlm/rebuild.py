@@ -127,7 +127,8 @@ class Rebuild(Homes, abc.ABC):
         for collected in built.values():
             for message in collected.again:
                 effects += self._ask_again(now, message, building)
-        for found in [found for found in self._open.values() if found.root in built]:
+        asked_here = [found for found in self._open.values() if found.master == self.member]
+        for found in [found for found in asked_here if found.root in built or found.lock is None]:
             effects += self._ask_here(now, found, building)
         for withdraw in building.withdrawn:
             effects += self._withdraw_again(withdraw)
@@ -145,7 +146,8 @@ class Rebuild(Homes, abc.ABC):
     ) -> None:
         assert root not in self.blocks, "a tree that is mastered here is not rebuilt"
         blocks = building.blocks
-        own = list(self._tree(root)) if root in self.copies else []
+        mine = self.copies.get(root)
+        own = list(self._tree(root)) if mine is not None and mine.master == self.member else []
         told: dict[bytes, Told] = {}
         for part in collected.parts:
             told.setdefault(part.name, Told()).add(part)

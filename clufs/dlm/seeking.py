@@ -41,7 +41,9 @@ class Seeking(Unheard, abc.ABC):
 
     def _knows(self, root: bytes) -> bool:
         """Whether the directory of this name is here and complete."""
-        return self._is_complete(root) and directory_member(root, self.members) == self.member
+        if self.suspended or not self._is_complete(root):
+            return False
+        return directory_member(root, self.members) == self.member
 
     def _route(self, now: float, event: Asked) -> Sequence[Effect]:
         name, idle = event.name, self._idle
@@ -233,7 +235,7 @@ class Seeking(Unheard, abc.ABC):
     def _drop_idle(self) -> list[Effect]:
         """Give up the names that have been idle for longest, where there are too many."""
         effects: list[Effect] = []
-        while len(self._idle) > IDLE_NAMES_KEPT:
+        while len(self._idle) > IDLE_NAMES_KEPT and not self.suspended:
             root, _ = self._idle.popitem(last=False)
             member = directory_member(root, self.members)
             if member == self.member:

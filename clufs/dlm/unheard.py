@@ -65,12 +65,13 @@ class Unheard(Copies, abc.ABC):
         effects: Effects = []
         for found in list(self._open.values()):
             copy, event = found.lock, found.event
-            if copy is None or event is None:
+            if copy is not None and event is not None and _can_release(copy, event.request):
+                effects += self._released_here(now, copy, event)
+        for found in self._open.values():
+            copy, event = found.lock, found.event
+            if copy is None or event is None or event.request.verb is not Verb.LOCK:
                 continue
-            if event.request.verb is not Verb.LOCK:
-                if _can_release(copy, event.request):
-                    effects += self._released_here(now, copy, event)
-            elif not found.queued:
+            if not found.queued:
                 found.queued = True
                 effects.append(Queue(copy))
         return effects

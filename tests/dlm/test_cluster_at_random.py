@@ -21,6 +21,7 @@ class Crowd:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.cluster = Cluster(seed)
+        self.members: list[str] = list(MEMBERS)
         self.asked: dict[str, str] = {}
         self.held: dict[int, Mode] = {}
         self.count = 0
@@ -28,7 +29,7 @@ class Crowd:
 
     def act(self) -> None:
         pick = self.random.random
-        member, who = self.random.choice(MEMBERS), self.random.choice("pq")
+        member, who = self.random.choice(self.members), self.random.choice("pq")
         name = self.random.choice(NAMES)
         person = self.cluster.person(member, who)
         lock = person.locks.get(name)
