@@ -295,7 +295,9 @@ class Copies(Lost, abc.ABC):
             return []
         if master is None:
             return self._drop_told(now, copy, None, False)
-        asked = next(id for id in self._open_on[copy] if self._is_lock_request(id))
+        asked = next((id for id in self._open_on[copy] if self._is_lock_request(id)), None)
+        if asked is None:  # it was turned away, and its master is being sought
+            return self._drop_told(now, copy, None, False)
         self._answered(asked)
         if master == self.member:
             if copy.granted is None:

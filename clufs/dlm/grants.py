@@ -188,6 +188,9 @@ class Grants:
         effects: Effects = []
         contended = [block for block in blocks if block.wants]
         for block in contended:
+            for lock in [lock for lock in block.waiting if lock.wanted is Mode.NL]:
+                self._grant_waiting(now, lock)
+                effects.append(Grant(lock, False))
             self._sweep(now, block, effects)
         for block in contended:
             for lock in list(block.queued()):

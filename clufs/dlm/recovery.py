@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from zlib import crc32
 
+from clufs.dlm.copies import Open
 from clufs.dlm.directory import directory_member
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import (
@@ -53,7 +54,7 @@ from clufs.dlm.messages import (
     Unsettled,
     Withdraw,
 )
-from clufs.dlm.rebuild import Rebuild
+from clufs.dlm.rebuild import Building, Rebuild
 from clufs.limits import COPIES_MESSAGE_BYTES, SEQUENCE_COUNT_BITS
 
 
@@ -111,7 +112,11 @@ class Recovery(Rebuild, abc.ABC):
         self._set_shared()
         effects = self._suspend_copies(now)
         for waiting in self._seeking.values():
-            effects += [Queue(found[0]) for found in waiting if not isinstance(found, Ask)]
+            effects += [
+                Queue(found[0])
+                for found in waiting
+                if not isinstance(found, Ask) and found[1].owner.locks.get(found[1].name) is found[0]
+            ]
         return effects
 
     def _fenced(self, now: float, event: Fenced) -> Sequence[Effect]:
@@ -185,6 +190,9 @@ class Recovery(Rebuild, abc.ABC):
             else:
                 effects += [Send(member, Unsettled(self.view, names)) for names in _batches(roots)]
         for id, found in list(self._open.items()):
+            if _is_vain(found):
+                del self._open[id]
+                continue
             if found.master not in gone or found.root in lost:
                 continue
             if found.root:
@@ -304,6 +312,9 @@ class Recovery(Rebuild, abc.ABC):
 
     def _recovered(self, now: float) -> Effects:
         effects: Effects = [Send(member, Settled(self.view)) for member in self._others()]
+        for found in list(self._open.values()):
+            if found.master == self.member and found.lock is None:  # of locks that are gone here
+                effects += self._ask_here(now, found, Building())
         effects.append(Recovered(self.view, *self._rebuilt))
         return effects + self._let_go(now)
 
@@ -348,6 +359,12 @@ class Recovery(Rebuild, abc.ABC):
         if unknown and (self._awaited or self._gathering):
             self._held.append((sender, replace(message, locks=unknown)))
         return [*self._never_heard(message.locks), *self._serve_ended(now, message)]
+
+
+def _is_vain(found: Open) -> bool:
+    """Nobody waits for it, and whom it was sent to again may have forgotten it with the last view."""
+    nobody = found.lock is None and found.event is None
+    return nobody and isinstance(found.message, Ask) and found.message.again
 
 
 def _listed(names: Iterable[str]) -> str:

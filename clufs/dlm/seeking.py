@@ -67,6 +67,7 @@ class Seeking(Unheard, abc.ABC):
                 return [*self._new_here(now, event, root), *self._drop_idle()]
             self._remember(root, master)
         copy = self._new_copy(now, event, master)
+        copy.rsb.master = master
         if master is None:
             return self._seek(now, root, (copy, event))
         return self._pass_on(copy, event)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from clufs.dlm.interface import Cycle
+from clufs.dlm.interface import Asked, Cycle, Done, Life, Refuse, Suspended, ViewInstalled
+from clufs.dlm.node import Node
 from tests.dlm.cluster import MEMBERS, Cluster
-from tests.dlm.cluster_of_one import Story
+from tests.dlm.cluster_of_one import Person, Story, parse
 from tests.dlm.oracle import deadlocked
 from tests.dlm.test_cluster import name_with_directory
 
@@ -52,3 +53,28 @@ def test_a_group_that_waits_for_a_cycle_without_being_in_it() -> None:
     story.group("g", "p1", "p2")
     assert story.all(Cycle)
     assert deadlocked(story.node) == []
+
+
+def test_nl_does_not_wait_behind_others_when_the_view_is_back() -> None:
+    """NL is always granted at once; without a view it waits for that, and for nothing else."""
+    story = Story()
+    life = Life("provolone", 0)
+    story.says("a", "EX")
+    story.step(Suspended())
+    story.says("b", "PR")
+    story.says("c", "NL")
+    assert story.granted() == []
+    story.step(ViewInstalled(2, (life,), frozenset()))
+    assert story.granted() == ["c"]
+    assert story.queues() == "a:EX c:NL |  | b:PR"
+
+
+def test_a_request_that_was_taken_back_is_not_said_to_wait() -> None:
+    """Its place among those whose master is sought is of no account any more."""
+    lives = tuple(Life(member, 1) for member in MEMBERS)
+    node = Node(A, 1, lives, 1)
+    name, person = name_with_directory(B), Person("p")
+    node.step(0.0, Asked(person, name, parse("EX"), "p"))
+    cancelled = node.step(1.0, Asked(person, name, parse("CANCEL"), "p"))
+    assert [type(effect) for effect in cancelled] == [Done, Refuse]
+    assert node.step(2.0, Suspended()) == []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clufs.dlm.interface import Life, Request, Verb
-from clufs.dlm.modes import COMPATIBLE, INCOMPATIBLE_MASK, Mode
+from clufs.dlm.modes import COMPATIBLE, INCOMPATIBLE_MASK, Mode, lowers
 from tests.sim.clock import Clock, Violation
 
 CLASH = tuple(
@@ -101,6 +101,12 @@ class Name:
     excused_at: float = -1.0
 
 
+def _gives_up(op: Op) -> bool:
+    """The conversion is to a mode that stands in nobody's way who had none before."""
+    claim = op.claim
+    return claim is not None and claim.told is not None and lowers(claim.told, op.request.mode)
+
+
 class Claims:
     """The oracle of a run. Every method raises Violation when its rule is broken."""
 
@@ -138,6 +144,8 @@ class Claims:
             self.excuse(op.name)
         if op.write:
             op.before, known.asked = known.asked, op.write
+            if not known.sure or op.client.host.life in self.doomed:
+                known.wiped = op.write  # it was said to be lost, and writes all the same
         if claim is None:
             return
         op.modes = claim.modes
@@ -209,7 +217,9 @@ class Claims:
         self.grants += 1
         if op.write:
             self._stored(known, op)
-        self._read(known, op, mode, lock.rsb)
+        excludes_writers = EXCLUDES_WRITERS >> mode & 1
+        if life not in self.doomed or excludes_writers:
+            self._read(known, op, excludes_writers, lock.rsb)
         return claim
 
     def _check_claims(self, known: Name, op: Op, claim: Claim, mode: Mode) -> None:
@@ -224,7 +234,8 @@ class Claims:
             if number < claim.number:
                 raise Violation(f"{op}: sequencer {number} after {claim.number}")
         else:
-            floor = max(claim.number, op.floor_number)
+            # A life that is left behind and has not heard of it goes on in its old view.
+            floor = max(claim.number, -1 if claim.life in self.doomed else op.floor_number)
             for other in Mode:
                 if INCOMPATIBLE_MASK[mode] >> other & 1 and known.told[other] > floor:
                     # An own earlier grant may be the highest: it is below in any case.
@@ -235,14 +246,18 @@ class Claims:
         known.number = max(known.number, number)
 
     def _stored(self, known: Name, op: Op) -> None:
-        known.stored = max(known.stored, op.write)
+        host = op.client.host
+        if host.view is not None and host.life not in self.doomed:
+            known.stored = max(known.stored, op.write)
+        # else its release is told before any master has heard of it, and may be lost with the life
         if known.excused_at < op.asked_at:
             known.excused = False
 
-    def _read(self, known: Name, op: Op, mode: Mode, block: Any) -> None:
+    def _read(self, known: Name, op: Op, excludes_writers: int, block: Any) -> None:
         value, valid, valseq = block.value, block.valid, block.valseq
+        left_behind = op.client.host.life in self.doomed
         self.reads += 1
-        if valseq < op.floor_valseq:
+        if valseq < op.floor_valseq and not left_behind:
             raise Violation(f"{op} reads VALSEQ {valseq:#x} after {op.floor_valseq:#x}")
         before = known.seen.setdefault(valseq, (value, valid))
         if before != (value, valid):
@@ -260,27 +275,34 @@ class Claims:
         write = int(value.split()[0])
         if write < op.floor_write:
             raise Violation(f"{op} reads {write} as valid; {op.floor_write} was stored before")
-        if EXCLUDES_WRITERS >> mode & 1:
+        if excludes_writers:
             if write != known.asked and write not in known.doubtful:
                 raise Violation(f"{op} reads {write} as valid; {known.asked} was written last")
             known.doubtful.clear()
             known.asked = write
-        known.stored = max(known.stored, write)
+        if not left_behind:
+            known.stored = max(known.stored, write)
 
     def done(self, op: Op) -> None:
         """An UNLOCK, UNLOCK_ALL or CANCEL took effect."""
         if op.write:
             self._stored(self.name(op.name), op)
 
-    def refused(self, op: Op) -> None:
-        """The request changed nothing, or its lock is gone (and `released` comes)."""
+    def refused(self, op: Op, cancelled: bool) -> None:
+        """The request changed nothing, or its lock is gone (and `released` comes).
+
+        cancelled: it was taken back. Who wanted to give something up has it no more for certain.
+        """
         claim = op.claim
         known = self.name(op.name)
-        if op.write and known.asked == op.write:
+        if op.write and cancelled:
+            known.doubtful |= {op.before, op.write}
+        elif op.write and known.asked == op.write:
             known.asked = op.before
         if claim is None or op.request.verb not in (Verb.LOCK, Verb.UNLOCK):
             return
-        claim.modes = op.modes
+        if not (cancelled and _gives_up(op)):
+            claim.modes = op.modes
         if claim in self.of_life.get(claim.life, ()):
             if claim.modes == 1 << claim.told:
                 self._check_claims(known, op, claim, claim.told)

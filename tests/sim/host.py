@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from clufs.dlm.interface import (
@@ -11,16 +13,21 @@ from clufs.dlm.interface import (
     Done,
     FoundCycle,
     Grant,
+    Left,
     Life,
     Notify,
     Queue,
     Received,
+    Recovered,
     Refuse,
     Released,
     Send,
+    Ticked,
     Verb,
 )
 from clufs.dlm.node import Node
+from clufs.errors import Cancelled
+from clufs.timeouts import TICK_S
 from tests.sim.claims import Op
 from tests.sim.clients import SUB, Client
 from tests.sim.clock import Violation
@@ -29,10 +36,11 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
-class Host:
+class Host(abc.ABC):
     """paused: it gets no CPU; its holders still rely on what they were told, others wait for it.
 
-    peers: the lives of the view installed here, by member. behind: lives that were left behind.
+    peers: the lives of the view installed here, by member, this one included. behind: lives that
+        were left behind. view: the view installed here, None while there is none.
     crash_in: the machine stops dead after so many more effects.
     """
 
@@ -45,7 +53,12 @@ class Host:
         self.clients: list[Client] = []
         self.paused = self.dead = False
         self.crash_in: int | None = None
-        self.inbox: deque[Any] = deque()
+        self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.view: Any = None
+        self.outs_told = 0
+        self.leaving = False
+        self.recovered = 0
+        world.clock.after(world.clock.random.random() * TICK_S, self._pass_time)
         self._tell = {
             Grant: self._grant,
             Refuse: self._refuse,
@@ -53,9 +66,11 @@ class Host:
             Queue: self._queue,
             Released: self._released,
             Notify: self._notify,
-            BlockEnded: self._nothing,
+            BlockEnded: lambda effect: None,
             Cycle: self._cycle,
             FoundCycle: self._found_cycle,
+            Recovered: self._recovered,
+            Left: self._left,
         }
 
     def absent(self) -> bool:
@@ -63,6 +78,27 @@ class Host:
         return self.dead or self.paused
 
     # ------------------------------------------------------------ steps
+
+    def _pass_time(self) -> None:
+        if not self.absent() and self.node.wants_tick():
+            self.step(Ticked())
+        if not self.dead:
+            self.world.clock.after(TICK_S, self._pass_time)
+
+    def install(self, members: tuple[Life, ...]) -> list[Life]:
+        """A view is installed; whom it leaves behind, no message comes from or goes to any more."""
+        gone = [life for life in self.peers.values() if life not in members]
+        self.behind.update(gone)
+        self.peers = {life.member: life for life in members}
+        return gone
+
+    def awaited(self) -> str:
+        """What it waits for, as far as it knows."""
+        return self.node.waits_for()
+
+    def listens_to(self, sender: Life) -> bool:
+        """Whether its streams take anything of that life now; what they do not take waits."""
+        return True
 
     def arrives(self, sender: Life, message: Any) -> None:
         if self.dead or sender in self.behind:
@@ -75,15 +111,22 @@ class Host:
             return
         now = self.world.clock.now
         for effect in self.node.step(now, event):
-            if self.crash_in is not None:
-                if self.crash_in == 0:
-                    self.world.crash(self)
-                    return
-                self.crash_in -= 1
+            if self.crashes_now():
+                return
             if type(effect) is Send:
                 self._send(effect)
             else:
                 self.carry_out(effect)
+
+    def crashes_now(self) -> bool:
+        """Whether this is the effect before which it was to crash."""
+        if self.crash_in is None or self.dead:
+            return self.dead
+        self.crash_in -= 1
+        if self.crash_in >= 0:
+            return False
+        self.world.crash(self)
+        return True
 
     def carry_out(self, effect: Any) -> None:
         self._tell[type(effect)](effect)
@@ -91,8 +134,13 @@ class Host:
     def _send(self, effect: Send) -> None:
         receiver = self.peers.get(effect.member)
         if receiver is None:
-            raise Violation(f"{self.life} sends to {effect.member}, which is in no view of it")
+            self.unsent(effect)
+            return
         self.world.streams.send(self.life, receiver, effect.message)
+
+    def unsent(self, effect: Send) -> None:
+        """Whom it is for is not among those that the streams serve."""
+        raise Violation(f"{self.life} sends to {effect.member}, which is in no view: {effect}")
 
     # ------------------------------------------------------------ the edge
 
@@ -121,7 +169,7 @@ class Host:
         if op.client.ended:
             return  # the caller is answered, if somebody still calls
         self._answer(op, "refused", why)
-        self.world.claims.refused(op)
+        self.world.claims.refused(op, why == Cancelled.__name__)
         self.world.refusals[why] += 1
 
     def _done(self, effect: Done) -> None:
@@ -165,5 +213,14 @@ class Host:
         victim = next(lock for lock in effect.locks if lock.is_victim)
         self.world.cycles += victim.member == self.life.member
 
-    def _nothing(self, effect: Any) -> None:
-        pass
+    def _recovered(self, effect: Recovered) -> None:
+        self.recovered += 1
+        self.world.clock.note("recovered", self.life, effect.view, effect.blocks, effect.locks)
+
+    def _left(self, effect: Left) -> None:
+        self.world.clock.note("left", self.life)
+        self.left()
+
+    @abc.abstractmethod
+    def left(self) -> None:
+        """All that was mastered here is in other hands: say goodbye."""

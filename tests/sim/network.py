@@ -20,22 +20,33 @@ class Network:
     cut: (sender, receiver) pairs that are severed now, one way each.
     """
 
-    def __init__(self, clock: Clock, latency: float, jitter: float) -> None:
-        self.clock = clock
+    def __init__(
+        self, clock: Clock, latency: float, jitter: float, below: Network | None = None
+    ) -> None:
+        """below: the network that this one runs over; a cut there is one here."""
+        self.clock, self.below = clock, below
         self.latency, self.jitter = latency, jitter
         self.cut: set[tuple[str, str]] = set()
         self.slow: dict[tuple[str, str], float] = {}
         self.healed: list[Callable[[], None]] = []
 
     def hears(self, sender: str, receiver: str) -> bool:
-        return (sender, receiver) not in self.cut
+        if (sender, receiver) in self.cut:
+            return False
+        return self.below is None or self.below.hears(sender, receiver)
 
     def delay(self, sender: str, receiver: str) -> float:
-        extra = self.slow.get((sender, receiver), 0.0)
+        slow = self.slow if self.below is None else self.below.slow
+        extra = slow.get((sender, receiver), 0.0)
         return self.latency + extra + self.clock.random.random() * self.jitter
 
     def sever(self, sender: str, receiver: str) -> None:
         self.cut.add((sender, receiver))
+
+    def mend(self, pairs: list[tuple[str, str]]) -> None:
+        self.cut.difference_update(pairs)
+        for told in self.healed:
+            told()
 
     def heal(self) -> None:
         self.cut.clear()
@@ -59,13 +70,13 @@ class Stream:
 class Streams:
     """All streams.
 
-    takes(receiver): it reads now. arrive(receiver, sender, message): it has read this.
+    takes(receiver, sender): it reads now. arrive(receiver, sender, message): it has read this.
     """
 
     def __init__(
         self,
         network: Network,
-        takes: Callable[[Life], bool],
+        takes: Callable[[Life, Life], bool],
         arrive: Callable[[Life, Life, Any], None],
     ) -> None:
         self.network = network
@@ -74,6 +85,8 @@ class Streams:
         self.streams: dict[tuple[Life, Life], Stream] = {}
         self.sent = 0
         network.healed.append(self.pump_all)
+        if network.below is not None:
+            network.below.healed.append(self.pump_all)
 
     def send(self, sender: Life, receiver: Life, message: Any) -> None:
         stream = self.streams.get((sender, receiver))
@@ -96,7 +109,7 @@ class Streams:
             return
         if not self.network.hears(stream.sender.member, stream.receiver.member):
             return  # pump_all comes when it is healed
-        if not self.takes(stream.receiver):
+        if not self.takes(stream.receiver, stream.sender):
             return  # and when it has woken
         _, message = stream.queue.popleft()
         self.arrive(stream.receiver, stream.sender, message)
@@ -106,6 +119,15 @@ class Streams:
         """Links or receivers may take again what they did not take before."""
         for stream in list(self.streams.values()):
             self._schedule(stream)
+
+    def begun(self, life: Life) -> None:
+        """A life listens."""
+
+    def installed(self, life: Life, lives: tuple[Life, ...], gone: list[Life]) -> None:
+        """A view is installed there, of these lives; those others were in the one before."""
+        for other in gone:
+            self.close(life, other)
+        self.pump_all()
 
     def close(self, one: Life, other: Life) -> None:
         """`one` has left `other` behind: nothing of it is let in, nothing more goes out to it."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from random import Random
 
-from clufs.dlm import seeking as seeking_module
-from clufs.dlm.interface import Life, Request, Verb
-from clufs.dlm.node import Node
+from clufs import limits
+from clufs.dlm.interface import Request, Verb
+from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_PAUSE_S
+from tests.sim.clients import Client
 from tests.sim.clock import Violation, line
-from tests.sim.settled import check_empty, check_settled
+from tests.sim.faults import Faults
+from tests.sim.platform import Member, Platform
+from tests.sim.settled import check_empty, check_one_view, check_settled
 from tests.sim.story import Story, story_of
 from tests.sim.world import World
 
-SETTLE_STEPS = 200_000
+SLICE_S = 0.5
+DEADLOCK_S = SURVEY_AFTER_S + SURVEY_PAUSE_S + SURVEY_ANSWER_S + 1.0
+"""A deadlock is found and broken within this."""
+LONGEST_PEACE_S = 300.0
+"""In peace everything comes to rest within this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +41,7 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
     """Play the story of a seed. Raises Violation, with the last lines, when something is wrong."""
     story = story or story_of(seed)
     world = World(seed, story, trace)
-    kept = seeking_module.IDLE_NAMES_KEPT
-    seeking_module.IDLE_NAMES_KEPT = story.idle_names
+    _keep_idle_names(story.idle_names)
     try:
         _play(world, story)
     except Exception as error:
@@ -43,7 +50,7 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
             raise Violation(f"{lines}\nseed {seed}: {story}\n{type(error).__name__}: {error}") from error
         raise
     finally:
-        seeking_module.IDLE_NAMES_KEPT = kept
+        _keep_idle_names(limits.IDLE_NAMES_KEPT)
     claims = world.claims
     return Outcome(
         seed, str(story), world.clock.steps, claims.grants, world.streams.sent, claims.reads,
@@ -51,14 +58,24 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
     )  # fmt: skip
 
 
+def _keep_idle_names(count: int) -> None:
+    """Set the limit in every module that has taken it over."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("clufs.dlm.") and hasattr(module, "IDLE_NAMES_KEPT"):
+            module.IDLE_NAMES_KEPT = count  # type: ignore[attr-defined]
+
+
 def _play(world: World, story: Story) -> None:
     clock = world.clock
     for member in story.members:
-        life = Life(member, 1)
-        world.add(life, Node(member, 1, [Life(one, 1) for one in story.members], 1))
-    for host in world.hosts.values():
-        host.peers = {one.member: one for one in world.lives if one != host.life}
+        world.start(member)
+    world.service.begin()
+    faults = Faults(world)
+    clock.after(story.detect_s * 3, faults.start)
     while clock.steps < story.events:
+        clock.step()
+    faults.stop()
+    while clock.steps < story.events + 300:
         clock.step()
     end(world)
 
@@ -67,21 +84,26 @@ def end(world: World) -> None:
     """Nobody asks anything new; what is under way comes to rest, and all is given back."""
     world.closing = True
     _rest(world)
-    hosts = [host for host in world.hosts.values() if not host.dead]
+    hosts = list(world.hosts.values())
+    check_one_view(hosts)
+    if isinstance(world.service, Platform):
+        world.service.check_registry()
     check_settled(hosts)
-    random = world.clock.random
     for _ in range(100):
-        clients = [client for host in hosts for client in host.clients if client.locks]
-        if not clients:
+        clients = [client for host in world.hosts.values() for client in host.clients]
+        holding = [client for client in clients if client.locks]
+        if not holding:
             break
-        for client in clients:
-            _give_back(world, client, random)
+        for client in holding:
+            _give_back(client, world.clock.random)
         _rest(world)
+    hosts = list(world.hosts.values())
+    check_one_view(hosts)
     check_settled(hosts)
     check_empty([host.node for host in hosts])
 
 
-def _give_back(world: World, client, random: Random) -> None:
+def _give_back(client: Client, random: Random) -> None:
     for name in sorted(client.locks, key=len, reverse=True):
         lock = client.locks.get(name)
         if lock is None:
@@ -94,8 +116,27 @@ def _give_back(world: World, client, random: Random) -> None:
 
 
 def _rest(world: World) -> None:
-    steps = 0
-    while world.clock.step():
-        steps += 1
-        if steps > SETTLE_STEPS:
-            raise Violation("they never come to rest")
+    """Until nothing is under way, and deadlocks have had their time to be found."""
+    _until_rest(world)
+    world.clock.run_until(world.clock.now + DEADLOCK_S)
+    _until_rest(world)
+
+
+def _until_rest(world: World) -> None:
+    clock = world.clock
+    deadline = clock.now + LONGEST_PEACE_S
+    while True:
+        clock.run_until(clock.now + SLICE_S)
+        if _at_rest(world) or clock.now > deadline:
+            return
+
+
+def _at_rest(world: World) -> bool:
+    try:
+        check_one_view(list(world.hosts.values()))
+    except Violation:
+        return False
+    if isinstance(world.service, Platform) and world.service.shots:
+        return False
+    busy = any(isinstance(host, Member) and host.asked for host in world.hosts.values())
+    return world.streams.quiet() and not busy

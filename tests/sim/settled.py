@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from clufs.dlm.directory import directory_member, root_of
+from clufs.dlm.guests import Guest
+from clufs.dlm.lock import Lock
+from clufs.dlm.modes import COMPATIBLE
 from clufs.dlm.node import Node
 from tests.dlm.oracle import check
 from tests.sim.clock import Violation
 from tests.sim.host import Host
+
+
+def check_one_view(hosts: list[Host]) -> None:
+    """All members are there, in one view, and wait for nothing."""
+    for host in hosts:
+        if host.dead or host.paused or host.view is None or host.view is not hosts[0].view:
+            seen = [(one.life, one.view, one.awaited()) for one in hosts]
+            raise Violation(f"there is no one view: {seen}")
+        if len(host.view.members) != len(hosts):
+            raise Violation(f"not all are in the last view: {host.view.members}")
+        if host.node.suspended or host.node.waits_for():
+            raise Violation(f"{host.life} waits for {host.node.waits_for()!r} for ever")
 
 
 def check_settled(hosts: list[Host]) -> None:
@@ -18,6 +36,8 @@ def check_settled(hosts: list[Host]) -> None:
         _check_masters(hosts)
         _check_copies(hosts)
         _check_answers(hosts)
+        stuck = deadlocked(hosts)
+        assert not stuck, f"a deadlock is left standing: {stuck[:5]}"
     except AssertionError as error:
         raise Violation(f"settled, but: {error}") from error
 
@@ -35,7 +55,7 @@ def _check_masters(hosts: list[Host]) -> None:
             if len(members) > 1:
                 knows = nodes[directory_member(root, members)].directory.masters.get(root)
                 assert knows == member, f"{member} masters {name!r}; the directory says {knows}"
-        for root, master in node.directory.masters.items():
+        for root, master in node.directory.masters.items() if len(members) > 1 else ():
             other = nodes[master]
             assert root in other.blocks or root in other._idle, f"{root!r} is unknown at {master}"
 
@@ -70,6 +90,55 @@ def _check_answers(hosts: list[Host]) -> None:
             if lock.wanted is not None
         }
         assert asked == queued, f"never answered: {asked - queued}; nobody's: {queued - asked}"
+
+
+def deadlocked(hosts: list[Host]) -> list[Lock]:
+    """The requests that nothing can ever make move, over all members: start from all of them and
+    take away, as long as there is one, each whose every obstacle can go."""
+    owners = _owners(hosts)
+    blocks = [block for host in hosts for block in host.node.blocks.values()]
+    stuck = {
+        lock: None for block in blocks for lock in block.queued() if not lock.request.nodeadlock
+    }
+    changed = True
+    while changed:
+        changed = False
+        waits = {owners(lock).waiter for lock in stuck}
+        for lock in list(stuck):
+            if not _is_stuck(lock, stuck, waits, owners):
+                del stuck[lock]
+                changed = True
+                break
+    return list(stuck)
+
+
+def _owners(hosts: list[Host]) -> Callable[[Lock], Lock]:
+    """What the home of a lock knows of it."""
+    homes = {
+        host.node.lock_id(lock): lock
+        for host in hosts
+        for block in host.node.copies.values()
+        for lock in [*block.granted, *block.converting, *block.waiting]
+    }
+    return lambda lock: homes[lock.owner.id] if isinstance(lock.owner, Guest) else lock
+
+
+def _is_stuck(
+    lock: Lock, stuck: dict[Lock, None], waits: set[Any], owners: Callable[[Lock], Lock]
+) -> bool:
+    block = lock.rsb
+    for other in block.holders():
+        if other is lock or COMPATIBLE[lock.wanted][other.granted]:
+            continue
+        if other in stuck or owners(other).party in waits:
+            return True
+    queue = list(block.queued())
+    for other in queue[: queue.index(lock)]:
+        if other in stuck:
+            return True
+        if not COMPATIBLE[lock.wanted][other.wanted] and owners(other).party in waits:
+            return True
+    return False
 
 
 def check_empty(nodes: list[Node]) -> None:

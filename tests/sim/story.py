@@ -20,13 +20,26 @@ MODE_TASTES = {
     "concurrent": (1, 3, 6, 3, 1, 1),
 }
 
-FAULTS = ("crash", "pause", "cut", "cut one way", "isolate", "slow link", "power cut", "leave")
+FAULTS = (
+    "crash", "pause", "cut", "cut one way", "isolate", "slow link", "power cut", "ring again",
+)  # fmt: skip
+WHOLE_FAULTS = (
+    "off", "freeze", "engine killed", "slow disk", "full disk", "dead path",
+)  # fmt: skip
+
+
+PAIRWISE = ("cut", "cut one way", "isolate", "slow link", "dead path")
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One run. events: how many, until the faults end. faults: what may befall, with weights."""
+    """One run. whole: of whole members, not of their lock managers alone.
 
+    events: how many, until the faults end. faults: what may befall, with weights.
+    torn_s: how long a connection below the streams lasts, about; 0: the streams are ideal.
+    """
+
+    whole: bool
     members: tuple[str, ...]
     clients: int
     habits: Habits
@@ -40,25 +53,30 @@ class Story:
     fence_s: float
     fence_fails: float
     detect_s: float
+    disk_s: float
+    has_agent: bool
+    clerk_s: float
+    torn_s: float
 
     def __str__(self) -> str:
         count = len(self.members)
         troubles = ", ".join(self.faults) if self.faults else "no faults"
-        return (
-            f"{count} member{'s'[: count > 1]} with {self.clients} clients each, {self.taste} on "
-            f"{len(self.habits.hot)} hot names; {troubles}"
-        )
+        members = f"{count} {'whole ' * self.whole}member{'s'[: count > 1]}"
+        names = f"{self.taste} on {len(self.habits.hot)} hot names"
+        return f"{members} with {self.clients} clients each, {names}; {troubles}"
 
 
-def story_of(seed: int, faults: bool = True) -> Story:
-    """The story of this seed."""
+def story_of(seed: int, whole: bool | None = None) -> Story:
+    """The story of this seed. whole: of whole members or not; None: as the seed has it."""
     random = Random(f"story {seed}")
+    if whole is None:
+        whole = random.random() < 0.5
     pick = random.random
     sizes, weights = zip(*SIZES, strict=True)
     size = random.choices(sizes, weights)[0]
     taste = random.choice(list(MODE_TASTES))
-    think = random.choice((0.002, 0.01, 0.05))
-    latency = random.choice((0.00005, 0.0005, 0.005))
+    think = random.choice((0.05, 0.2, 1.0) if whole else (0.002, 0.01, 0.05))
+    latency = random.choice((0.0005, 0.005, 0.05) if whole else (0.00005, 0.0005, 0.005))
 
     def often(share: float, *values: float) -> float:
         return random.choice(values) if pick() < share else 0.0
@@ -83,11 +101,13 @@ def story_of(seed: int, faults: bool = True) -> Story:
         abnormal=random.choice((0.2, 0.8)),
         groups=often(0.2, 0.3),
     )
-    chosen = random.sample(FAULTS, random.choice((1, 1, 2, 3))) if faults and pick() < 0.9 else []
+    kinds = FAULTS + WHOLE_FAULTS if whole else FAULTS
+    chosen = random.sample(kinds, random.choice((1, 1, 2, 3))) if pick() < 0.9 else []
     if size == 1:
-        chosen = [fault for fault in chosen if fault in ("crash", "pause", "power cut", "leave")]
-    span = max(think * 40, latency * 60)
+        chosen = [fault for fault in chosen if fault not in PAIRWISE]
+    span = 5.0 if whole else max(think * 40, latency * 60)
     return Story(
+        whole=whole,
         members=NAMES[:size],
         clients=random.choice((1, 2, 4)) if size > 5 else random.choice((1, 3, 8)),
         habits=habits,
@@ -101,4 +121,8 @@ def story_of(seed: int, faults: bool = True) -> Story:
         fence_s=span * random.choice((0.1, 1.0)),
         fence_fails=often(0.3, 0.5),
         detect_s=span * random.choice((0.02, 0.2)),
+        disk_s=random.choice((0.001, 0.01, 0.1)),
+        has_agent=pick() < 0.7,
+        clerk_s=random.choice((0.3, 3.0)),
+        torn_s=random.choice((0.0, 0.0, 0.5, 10.0)) if whole else 0.0,
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
-from clufs.dlm.interface import Life
-from clufs.dlm.node import Node
+from clufs.dlm.interface import Leaving, Life
 from tests.sim.claims import Claims
 from tests.sim.clients import Client
 from tests.sim.clock import Clock
 from tests.sim.host import Host
+from tests.sim.membership import Membership
 from tests.sim.network import Network, Streams
+from tests.sim.platform import Platform
+from tests.sim.sessions import SessionStreams
 from tests.sim.story import Story
 
 
@@ -22,8 +26,15 @@ class World:
         self.story = story
         self.habits = story.habits
         self.network = Network(self.clock, story.latency, story.jitter)
-        self.streams = Streams(self.network, self._takes, self._arrive)
+        self.wires = Network(self.clock, story.latency, story.jitter, self.network)
+        self.streams: Streams | SessionStreams = (
+            SessionStreams(self.wires, story.torn_s, self._runs, self._arrive)
+            if story.torn_s
+            else Streams(self.wires, self._takes, self._arrive)
+        )
         self.claims = Claims(self.clock)
+        self.service: Membership | Platform = Platform(self) if story.whole else Membership(self)
+        self.incarnations: Counter[str] = Counter()
         self.hosts: dict[str, Host] = {}
         self.lives: dict[Life, Host] = {}
         self.refusals: Counter[str] = Counter()
@@ -32,12 +43,12 @@ class World:
 
     # ------------------------------------------------------------ lives
 
-    def add(self, life: Life, node: Node) -> Host:
-        host = Host(self, life, node)
-        self.hosts[life.member] = self.lives[life] = host
+    def adopt(self, host: Host) -> None:
+        """A life has begun; its clients come."""
+        self.hosts[host.life.member] = self.lives[host.life] = host
+        self.streams.begun(host.life)
         for at in range(self.story.clients):
             self.add_client(host, f"p{at}")
-        return host
 
     def add_client(self, host: Host, name: str) -> None:
         random = self.clock.random
@@ -50,7 +61,7 @@ class World:
 
     def _act(self, client: Client) -> None:
         host = client.host
-        if host.dead or self.closing:
+        if host.dead or self.closing or client.ended:
             return
         if not host.paused:
             client.act(self.habits, self.clock.random)
@@ -60,6 +71,75 @@ class World:
                 return
         self.clock.after(self.clock.about(self.habits.think), self._act, client)
 
+    def start(self, member: str) -> None:
+        """A new life of this member, if it has none now."""
+        host = self.hosts.get(member)
+        if host is None or host.dead:
+            self.incarnations[member] += 1
+            self.service.start(member, self.incarnations[member])
+
+    def restart(self, member: str) -> None:
+        """The daemon starts again, and first sees to it that no holder of before is left."""
+        self.end_holders(self.hosts[member].life)
+        self.clock.after(self.story.detect_s * self.clock.random.random(), self.start, member)
+
+    def end_holders(self, life: Life) -> None:
+        """The daemon is gone, and every holder of that life is killed and seen gone."""
+        self.crash(self.lives[life])
+        if life not in self.claims.over:
+            self.clock.note("ended", life)
+            self.claims.ended(life)
+            self.service.cleared(life)
+
+    def power_off(self, life: Life) -> None:
+        """The machine is off, and whatever ran there is surely finished."""
+        self.crash(self.lives[life])
+        self.service.off(life.member)
+        if life not in self.claims.over:
+            self.clock.note("off", life)
+            self.claims.ended(life)
+
+    def turn_off(self, life: Life) -> None:
+        """The machine is turned off by others, whatever runs there, and comes back some time."""
+        host = self.hosts[life.member]
+        self.power_off(host.life)
+        self.clock.after(self.clock.about(self.story.fence_s * 4), self._on_again, host)
+
+    def _on_again(self, host: Host) -> None:
+        if self.hosts[host.life.member] is host:
+            self.restart(host.life.member)
+
+    def leave(self, host: Host) -> None:
+        """Its owners end, and it says goodbye."""
+        self.clock.note("leaves", host.life)
+        host.leaving = True
+        for client in list(host.clients):
+            client.exit(False)
+            if host.dead:
+                return
+        host.clients.clear()
+        host.step(Leaving())
+
+    def pause(self, host: Host) -> None:
+        self.clock.note("pause", host.life)
+        host.paused = True
+
+    def resume(self, host: Host) -> None:
+        if host.dead or not host.paused:
+            return
+        self.clock.note("resume", host.life)
+        host.paused = False
+        while host.deferred and not host.absent():
+            action, words = host.deferred.popleft()
+            action(*words)
+        self.streams.pump_all()
+
+    def when_awake(self, host: Host, action: Callable[..., None], *words: Any) -> None:
+        if host.paused:
+            host.deferred.append((action, words))
+        else:
+            action(*words)
+
     def crash(self, host: Host) -> None:
         """The daemon is gone at once; what its holders hold, they go on holding."""
         if host.dead:
@@ -68,12 +148,16 @@ class World:
         host.dead = True
         self.claims.lost(host.life)
         self.streams.ended(host.life)
+        self.service.crashed(host)
 
     # ------------------------------------------------------------ wires
 
-    def _takes(self, life: Life) -> bool:
-        host = self.lives[life]
-        return host.dead or not host.paused
+    def _runs(self, life: Life) -> bool:
+        return not self.lives[life].absent()
+
+    def _takes(self, receiver: Life, sender: Life) -> bool:
+        host = self.lives[receiver]
+        return host.dead or (not host.paused and host.listens_to(sender))
 
     def _arrive(self, receiver: Life, sender: Life, message: object) -> None:
         self.lives[receiver].arrives(sender, message)
