@@ -239,12 +239,8 @@ class Leader:
         for some in zip_longest(*(answer.parties for answer in answers.values())):
             parties.update((party, None) for party in some if party is not None)
         groups = {group.party: group for answer in answers.values() for group in answer.groups}
-        pending = [group for party, group in groups.items() if party in parties]
-        for group in pending:
-            for member in group.members:
-                if member not in parties and member in groups:
-                    pending.append(groups[member])
-                parties[member] = None
+        for group in [group for party, group in groups.items() if party in parties]:
+            parties.update(dict.fromkeys(group.members))
         if not parties:
             return []
         most = max(len(parties), *(len(answer.parties) for answer in answers.values()))
