@@ -38,6 +38,7 @@ from clufs.dlm.messages import (
     End,
     Ended,
     Finished,
+    Found,
     Gather,
     Gathered,
     Gone,
@@ -76,9 +77,11 @@ _OUTLIVES_A_VIEW = frozenset(
         Gone,
         Blocking,
         Settled,
+        Found,
     )
 )
-"""What homes and masters say to each other goes on; all else is about the view it was said in."""
+"""What homes and masters say to each other goes on, and what was found stays found; all else is about
+the view it was said in."""
 
 
 class Node(Recovery):

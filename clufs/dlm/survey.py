@@ -32,6 +32,7 @@ from clufs.dlm.messages import (
     Blockers,
     Break,
     Check,
+    Found,
     Id,
     Overdue,
     Waits,
@@ -64,6 +65,7 @@ class Survey:
             **self.reports.handlers,
         }
         self.handlers = {kind: self._in_view(handler) for kind, handler in handlers.items()}
+        self.handlers[Found] = self.reports.found
 
     def _in_view(self, handler: Callable[[float, Any], Effects]) -> Callable[[float, Any], Effects]:
         """What was asked or found in another view is nobody's any more."""

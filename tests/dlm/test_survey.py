@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clufs.dlm.interface import FoundCycle, Received, Refuse, Ticked
-from clufs.dlm.messages import Break, Overdue, WhatWaits, WhoBlocks
+from clufs.dlm.interface import Fenced, FoundCycle, Life, Received, Refuse, Ticked, ViewInstalled
+from clufs.dlm.messages import Break, Describe, Overdue, WhatWaits, WhoBlocks
 from clufs.errors import Deadlock
 from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_PAUSE_S, TICK_S
 from tests.dlm.cluster import MEMBERS, Cluster
@@ -558,3 +558,58 @@ def test_a_group_that_waits_as_such_is_stuck_in_nothing() -> None:
     cluster.heard.clear()
     cluster.pass_time(1.0)
     assert not victims(cluster)
+
+
+# ------------------------------------------------------------------ other views
+
+
+def install(cluster: Cluster, view: int, lost: str) -> None:
+    """One member is lost, at once fenced; the others go on in a new view."""
+    del cluster.nodes[lost]
+    for pair in [pair for pair in cluster.wires if lost in pair]:
+        del cluster.wires[pair]
+    lives = tuple(Life(member, 7) for member in sorted(cluster.nodes))
+    gone = Life(lost, 7)
+    for member in cluster.nodes:
+        cluster.step(member, ViewInstalled(view, lives, frozenset((gone,))))
+    for member in cluster.nodes:
+        cluster.step(member, Fenced(gone))
+    cluster.settle()
+
+
+@pytest.mark.parametrize("rounds", [WhoBlocks, WhatWaits, None])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_leader_is_lost_in_the_middle_of_a_search(seed: int, rounds: type | None) -> None:
+    cluster = Cluster(seed)
+    settled(cluster, (B, "q", "EX", Y), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "r", "EX", Y))
+    cluster.heard.clear()
+    if rounds is not None:
+        deliver_until(cluster, rounds, 1)
+    install(cluster, 2, A)
+    cluster.pass_time(1.0)
+    assert victims(cluster) == ["r: EX"]
+    assert len(shown(cluster)) == 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_cycle_leads_through_the_blocks_of_a_lost_master(seed: int) -> None:
+    cluster = Cluster(seed)
+    settled(cluster, (A, "m", "NL", X), (A, "n", "NL", Y))
+    settled(cluster, (B, "q", "EX", X), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "s", "PR", Y))
+    settled(cluster, (C, "r", "EX", X))
+    install(cluster, 2, A)
+    cluster.pass_time(1.0)
+    assert victims(cluster) in (["r: EX"], ["q: EX"])
+    assert len(shown(cluster)) == 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_deadlock_that_was_being_told_when_the_view_changed_is_told(seed: int) -> None:
+    cluster = Cluster(seed)
+    settled(cluster, (B, "q", "EX", Y), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "r", "EX", Y))
+    cluster.heard.clear()
+    deliver_until(cluster, Describe, 1)
+    install(cluster, 2, A)
+    cluster.pass_time(1.0)
+    assert victims(cluster) == ["r: EX"]
+    assert len(shown(cluster)) == 4
