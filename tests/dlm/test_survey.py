@@ -6,6 +6,7 @@ import pytest
 
 from clufs.dlm.interface import Fenced, FoundCycle, Life, Received, Refuse, Ticked, ViewInstalled
 from clufs.dlm.messages import Break, Describe, Overdue, WhatWaits, WhoBlocks
+from clufs.dlm.node import Node
 from clufs.errors import Deadlock
 from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_PAUSE_S, TICK_S
 from tests.dlm.cluster import MEMBERS, Cluster
@@ -525,20 +526,23 @@ def test_messages_of_another_view_are_dropped() -> None:
     assert not any(cluster.wires.values())
 
 
+@pytest.mark.parametrize("crowds", [1, 2])
 def test_what_was_too_much_to_tell_is_found_when_it_is_less(
-    monkeypatch: pytest.MonkeyPatch,
+    crowds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for where in ("census", "survey"):
         monkeypatch.setattr(f"clufs.dlm.{where}.SURVEY_PARTIES_MAX", 12)
     cluster = Cluster()
     settled(cluster, (A, "h", "NL", X), *((C, f"r{i}", "PR", X) for i in range(20)))
-    settled(cluster, (A, "p", "PR", X))
-    settled(cluster, (B, "q", "EX", Y), (B, "q", "EX", X), (A, "p", "EX", Y))
+    settled(cluster, (B, "h", "NL", Y), *((C, f"s{i}", "PR", Y) for i in range(20 * crowds - 20)))
+    settled(cluster, (A, "p", "PR", X), (B, "q", "PR", Y), (B, "q", "EX", X), (A, "p", "EX", Y))
     cluster.heard.clear()
     cluster.pass_time(2.0)
     assert not victims(cluster)
     for i in range(20):
         cluster.says(C, f"r{i}", "UN", X)
+        if crowds == 2:
+            cluster.says(C, f"s{i}", "UN", Y)
     cluster.settle()
     cluster.heard.clear()
     cluster.pass_time(SURVEY_PAUSE_S + TICK_S)
@@ -555,7 +559,6 @@ def test_a_group_that_waits_as_such_is_stuck_in_nothing() -> None:
     settled(cluster, (B, "q", "EX", X))
     cluster.says(A, "g", "EX", Y)
     cluster.settle()
-    cluster.heard.clear()
     cluster.pass_time(1.0)
     assert not victims(cluster)
 
@@ -589,6 +592,26 @@ def test_the_leader_is_lost_in_the_middle_of_a_search(seed: int, rounds: type | 
     cluster.pass_time(1.0)
     assert victims(cluster) == ["r: EX"]
     assert len(shown(cluster)) == 4
+
+
+def test_a_member_that_comes_back_owes_nothing() -> None:
+    """It was silent, was lost, and is there again in another life."""
+    cluster = Cluster()
+    two_members(cluster)
+    without(cluster, C, 1.0)
+    install(cluster, 2, C)
+    cluster.nodes[C] = Node(C, 0, (), incarnation=8)
+    lives = (Life(A, 7), Life(B, 7), Life(C, 8))
+    for member in cluster.nodes:
+        cluster.step(member, ViewInstalled(3, lives, frozenset()))
+    cluster.settle()
+    for member, who in [*cluster.people]:
+        cluster.dies(member, who)
+    cluster.settle()
+    settled(cluster, (B, "q", "EX", Y), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "r", "EX", Y))
+    cluster.heard.clear()
+    cluster.pass_time(1.0)
+    assert victims(cluster) == ["r: EX"]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
