@@ -1,64 +1,26 @@
-"""Deadlocks over several members: found within a second, shown whole, broken once."""
+"""Deadlocks over several members: found within a second, shown whole, broken once, for few messages."""
 
 from __future__ import annotations
 
 import pytest
 
-from clufs.dlm.interface import Fenced, FoundCycle, Life, Received, Refuse, Ticked, ViewInstalled
-from clufs.dlm.messages import Break, Describe, Overdue, WhatWaits, WhoBlocks
-from clufs.dlm.node import Node
-from clufs.errors import Deadlock
-from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_PAUSE_S, TICK_S
-from tests.dlm.cluster import MEMBERS, Cluster
-from tests.dlm.cluster_of_one import Person
-
-A, B, C = sorted(MEMBERS)  # A leads the searches
-X, Y, Z = b"db/x", b"db/y", b"db/z"
-SEEDS = range(10)
-
-
-class Named(Person):
-    """Whose command is its name."""
-
-    @property
-    def command(self) -> str:
-        return self.name
-
-
-def settled(cluster: Cluster, *requests: tuple[str, str, str, bytes]) -> None:
-    cluster.pace = 0.001
-    for member, who, line, name in requests:
-        cluster.people.setdefault((member, who), Named(f"{who}@{member}"))
-        cluster.says(member, who, line, name)
-        cluster.settle()
-
-
-def victims(cluster: Cluster) -> list[str]:
-    return [
-        str(effect.client)
-        for _, effect in cluster.heard
-        if isinstance(effect, Refuse) and isinstance(effect.error, Deadlock)
-    ]
-
-
-def shown(cluster: Cluster) -> list[str]:
-    """The one cycle that every member was shown, a lock per line, from the victim on."""
-    found = [(member, effect) for member, effect in cluster.heard if isinstance(effect, FoundCycle)]
-    assert sorted(member for member, _ in found) == sorted(cluster.nodes)
-    cycles = {effect.locks for _, effect in found}
-    assert len(cycles) == 1
-    (locks,) = cycles
-    first = next(i for i, lock in enumerate(locks) if lock.is_victim)
-    assert sum(lock.is_victim for lock in locks) == 1
-    return [
-        f"{lock.name.decode()[-1]} {lock.granted.name if lock.granted is not None else '-'}"
-        f" {lock.wanted.name if lock.wanted is not None else '-'} {lock.command}"
-        for lock in locks[first:] + locks[:first]
-    ]
-
-
-def two_members(cluster: Cluster) -> None:
-    settled(cluster, (A, "p", "EX", X), (B, "q", "EX", Y), (A, "p", "EX", Y), (B, "q", "EX", X))
+from clufs.dlm.interface import Received, Refuse
+from clufs.timeouts import SURVEY_AFTER_S, SURVEY_PAUSE_S, TICK_S
+from tests.dlm.cluster import Cluster
+from tests.dlm.searches import (
+    SEEDS,
+    A,
+    B,
+    C,
+    X,
+    Y,
+    Z,
+    sent_while,
+    settled,
+    shown,
+    two_members,
+    victims,
+)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -208,210 +170,6 @@ def test_the_victim_is_the_youngest_whoever_masters_it() -> None:
         assert victims(cluster) == [f"{last[0]}: EX"]
 
 
-# ------------------------------------------------------------------- phantoms
-
-
-def deliver_until(cluster: Cluster, kind: type, count: int) -> None:
-    """Ticks and messages until so many messages of this kind wait on the wires."""
-    cluster.pace = 0.0
-    for _ in range(1000):
-        on_the_way = [m for wire in cluster.wires.values() for m in wire if type(m) is kind]
-        if len(on_the_way) >= count:
-            return
-        if any(cluster.wires.values()):
-            cluster.deliver()
-        else:
-            cluster.tick()
-    raise AssertionError(f"no {kind.__name__}")
-
-
-def on_the_wires(cluster: Cluster, kind: type) -> list[tuple[str, str]]:
-    return [pair for pair, wire in cluster.wires.items() if any(type(m) is kind for m in wire)]
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_phantom_of_old_and_new_answers_breaks_nothing(seed: int) -> None:
-    """The answers together show a cycle; it never stood at any moment."""
-    cluster = Cluster(seed)
-    settled(cluster, (A, "p", "EX", X), (B, "q", "EX", Y), (B, "q", "EX", X))
-    deliver_until(cluster, WhoBlocks, 1)
-    settled(cluster, (A, "p", "EX", Y))
-    cluster.withdraws(B, "q", X)
-    cluster.settle()
-    cluster.heard.clear()
-    cluster.pass_time(3.0)
-    assert not victims(cluster)
-    assert cluster.lock(A, "p", Y).wanted is not None
-
-
-def drain(cluster: Cluster, *pairs: tuple[str, str]) -> None:
-    """Everything on these wires arrives, and nothing else."""
-    while ready := [pair for pair in pairs if cluster.wires.get(pair)]:
-        cluster.deliver(ready[0])
-
-
-def second_round(cluster: Cluster) -> None:
-    """Until the leader has put what waits together and asks whether it is still so."""
-    cluster.pace = 0.0
-    while not cluster.nodes[A].survey._leader._first:
-        if any(cluster.wires.values()):
-            cluster.deliver()
-        else:
-            cluster.tick()
-    assert len(on_the_wires(cluster, WhatWaits)) == 2
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_phantom_in_one_round_breaks_nothing(seed: int) -> None:
-    """B tells that q waits for p; then q gives up, p waits for q, and C tells that."""
-    cluster = Cluster(seed)
-    settled(cluster, (B, "p", "EX", X), (C, "q", "EX", Y), (A, "t", "EX", Y), (C, "q", "EX", X))
-    deliver_until(cluster, WhatWaits, 2)
-    drain(cluster, (A, B))
-    cluster.withdraws(C, "q", X)
-    drain(cluster, (C, B))
-    cluster.says(B, "p", "EX", Y)
-    drain(cluster, (B, C))
-    cluster.settle()
-    cluster.pass_time(2.0)
-    assert cluster.lock(B, "p", Y).wanted is not None
-    assert not victims(cluster)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_phantom_in_the_last_round_breaks_nothing(seed: int) -> None:
-    """There was a deadlock; it is over. What waits now only looks like it."""
-    cluster = Cluster(seed)
-    settled(cluster, (B, "p", "EX", X), (C, "q", "EX", Y), (C, "q", "EX", X), (B, "p", "EX", Y))
-    second_round(cluster)
-    cluster.withdraws(B, "p", Y)
-    drain(cluster, (B, C), (C, B))
-    drain(cluster, (A, B))
-    cluster.withdraws(C, "q", X)
-    drain(cluster, (C, B))
-    cluster.says(B, "p", "EX", Y)
-    drain(cluster, (B, C))
-    cluster.settle()
-    cluster.pass_time(2.0)
-    assert cluster.lock(B, "p", Y).wanted is not None
-    assert not victims(cluster)
-
-
-@pytest.mark.parametrize("gone", ["withdrawn", "ended", "released", "elder gave up"])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_cycle_that_ends_between_two_rounds_is_left_alone(seed: int, gone: str) -> None:
-    """The last round finds everything as it was but for one thing."""
-    cluster = Cluster(seed)
-    settled(cluster, (B, "p", "EX", X), (C, "q", "EX", Y), (B, "p", "EX", Y), (C, "q", "EX", X))
-    cluster.heard.clear()
-    second_round(cluster)
-    if gone == "withdrawn":
-        cluster.withdraws(C, "q", X)
-    elif gone == "released":
-        cluster.says(B, "p", "UN", X)
-    elif gone == "ended":
-        cluster.dies(C, "q")
-    else:
-        cluster.withdraws(B, "p", Y)
-    drain(cluster, (B, C), (C, B))
-    cluster.settle()
-    cluster.pass_time(2.0)
-    assert not victims(cluster)
-    assert not [effect for _, effect in cluster.heard if isinstance(effect, FoundCycle)]
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_group_that_gets_a_free_process_between_two_rounds_is_not_stuck(seed: int) -> None:
-    cluster = Cluster(seed)
-    cluster.group(C, "g", "p")
-    cluster.says(C, "g", "EX", X)
-    settled(cluster, (B, "q", "EX", Y), (B, "q", "EX", X), (C, "p", "EX", Y))
-    cluster.heard.clear()
-    second_round(cluster)
-    cluster.group(C, "g", "p", "free")
-    cluster.settle()
-    cluster.pass_time(2.0)
-    assert not victims(cluster)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_what_its_home_has_given_up_does_not_count(seed: int) -> None:
-    """The elder's master does not know yet: the word is under way all the time of the search."""
-    cluster = Cluster(seed, members=(A, B))
-    two_members(cluster)
-    cluster.heard.clear()
-    cluster.pace = 0.0
-    cluster.withdraws(A, "p", Y)
-    late = cluster.wires[A, B].pop()
-    for _ in range(20):
-        cluster.tick()
-        while any(cluster.wires.values()):
-            cluster.deliver()
-    assert not victims(cluster)
-    cluster.step(B, Received(A, late))
-    cluster.settle()
-    cluster.pass_time(1.0)
-    assert not victims(cluster)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_what_a_silent_home_may_have_given_up_does_not_count(seed: int) -> None:
-    """r lives at C, which masters nothing, gives up and is not heard any more."""
-    cluster = Cluster(seed)
-    settled(cluster, (A, "m", "NL", Z), (C, "r", "EX", Z), (B, "q", "EX", Y))
-    settled(cluster, (C, "r", "EX", Y), (B, "q", "EX", Z))
-    second_round(cluster)
-    cluster.withdraws(C, "r", Y)
-    without(cluster, C, 2.0)
-    assert not victims(cluster)
-    cluster.settle()
-    cluster.pass_time(1.0)
-    assert not victims(cluster)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_an_order_that_comes_too_late_breaks_nothing(seed: int) -> None:
-    cluster = Cluster(seed)
-    settled(cluster, (B, "q", "EX", Y), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "r", "EX", Y))
-    cluster.heard.clear()
-    deliver_until(cluster, Break, 1)
-    assert on_the_wires(cluster, Break) == [(A, B)]
-    cluster.withdraws(C, "r", Y)
-    drain(cluster, (C, B))
-    cluster.settle()
-    cluster.pass_time(1.0)
-    assert not victims(cluster)
-    assert not [effect for _, effect in cluster.heard if isinstance(effect, FoundCycle)]
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_an_order_for_an_earlier_request_on_the_same_lock_breaks_nothing(seed: int) -> None:
-    cluster = Cluster(seed)
-    settled(cluster, (B, "q", "CR", Y), (C, "r", "NL", Y), (C, "r", "EX", Z), (B, "q", "EX", Z))
-    settled(cluster, (C, "r", "EX", Y))
-    cluster.heard.clear()
-    deliver_until(cluster, Break, 1)
-    assert on_the_wires(cluster, Break) == [(A, B)]
-    cluster.withdraws(C, "r", Y)
-    cluster.withdraws(B, "q", Z)
-    cluster.pace = 0.001
-    cluster.says(C, "r", "EX", Y)
-    drain(cluster, (C, B), (B, C))
-    cluster.settle()
-    cluster.pass_time(1.0)
-    assert cluster.lock(C, "r", Y).wanted is not None
-    assert not victims(cluster)
-
-
-# ----------------------------------------------------------------------- cost
-
-
-def sent_while(cluster: Cluster, seconds: float) -> int:
-    before = cluster.sent
-    cluster.pass_time(seconds)
-    return cluster.sent - before
-
-
 def test_a_wait_for_one_who_can_go_on_sends_nothing() -> None:
     cluster = Cluster()
     settled(cluster, (A, "p", "EX", X), (B, "q", "EX", X), (A, "r", "EX", Y), (A, "p", "EX", Y))
@@ -480,52 +238,6 @@ def test_a_crowd_of_long_waits_costs_a_search_per_pause() -> None:
     assert 1 <= searches <= 20 * TICK_S / SURVEY_PAUSE_S + 1
 
 
-# ------------------------------------------------------------- silent members
-
-
-def without(cluster: Cluster, silent: str, seconds: float) -> None:
-    """Time passes; what is sent to one member stays on the wire."""
-    cluster.pace = 0.0
-    for _ in range(round(seconds / TICK_S)):
-        cluster.now += TICK_S
-        for member, node in cluster.nodes.items():
-            if member != silent and node.wants_tick():
-                cluster.step(member, Ticked())
-        while pairs := reachable(cluster, silent):
-            cluster.deliver(pairs[0])
-
-
-def reachable(cluster: Cluster, silent: str) -> list[tuple[str, str]]:
-    return [pair for pair, wire in cluster.wires.items() if wire and silent not in pair]
-
-
-def test_a_silent_member_does_not_keep_the_others_in_their_deadlock() -> None:
-    cluster = Cluster()
-    two_members(cluster)
-    cluster.heard.clear()
-    without(cluster, C, 1.0)
-    assert victims(cluster) == ["q: EX"]
-    assert len(cluster.wires[A, C]) <= 3, "one question, not one per search"
-
-
-def test_a_member_that_answers_late_is_looked_at_then() -> None:
-    cluster = Cluster()
-    settled(cluster, (A, "p", "EX", X), (C, "q", "EX", Y), (A, "p", "EX", Y), (C, "q", "EX", X))
-    cluster.heard.clear()
-    without(cluster, C, 3.0)
-    assert not victims(cluster)
-    cluster.settle()
-    cluster.pass_time(SURVEY_PAUSE_S + SURVEY_ANSWER_S + TICK_S)
-    assert len(victims(cluster)) == 1
-
-
-def test_messages_of_another_view_are_dropped() -> None:
-    cluster = Cluster()
-    for message in (Overdue(2), WhoBlocks(2, 1), WhatWaits(0, 1, (), ())):
-        assert cluster.step(A, Received(B, message)) == []
-    assert not any(cluster.wires.values())
-
-
 @pytest.mark.parametrize("crowds", [1, 2])
 def test_what_was_too_much_to_tell_is_found_when_it_is_less(
     crowds: int, monkeypatch: pytest.MonkeyPatch
@@ -561,78 +273,3 @@ def test_a_group_that_waits_as_such_is_stuck_in_nothing() -> None:
     cluster.settle()
     cluster.pass_time(1.0)
     assert not victims(cluster)
-
-
-# ------------------------------------------------------------------ other views
-
-
-def install(cluster: Cluster, view: int, lost: str) -> None:
-    """One member is lost, at once fenced; the others go on in a new view."""
-    del cluster.nodes[lost]
-    for pair in [pair for pair in cluster.wires if lost in pair]:
-        del cluster.wires[pair]
-    lives = tuple(Life(member, 7) for member in sorted(cluster.nodes))
-    gone = Life(lost, 7)
-    for member in cluster.nodes:
-        cluster.step(member, ViewInstalled(view, lives, frozenset((gone,))))
-    for member in cluster.nodes:
-        cluster.step(member, Fenced(gone))
-    cluster.settle()
-
-
-@pytest.mark.parametrize("rounds", [WhoBlocks, WhatWaits, None])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_leader_is_lost_in_the_middle_of_a_search(seed: int, rounds: type | None) -> None:
-    cluster = Cluster(seed)
-    settled(cluster, (B, "q", "EX", Y), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "r", "EX", Y))
-    cluster.heard.clear()
-    if rounds is not None:
-        deliver_until(cluster, rounds, 1)
-    install(cluster, 2, A)
-    cluster.pass_time(1.0)
-    assert victims(cluster) == ["r: EX"]
-    assert len(shown(cluster)) == 4
-
-
-def test_a_member_that_comes_back_owes_nothing() -> None:
-    """It was silent, was lost, and is there again in another life."""
-    cluster = Cluster()
-    two_members(cluster)
-    without(cluster, C, 1.0)
-    install(cluster, 2, C)
-    cluster.nodes[C] = Node(C, 0, (), incarnation=8)
-    lives = (Life(A, 7), Life(B, 7), Life(C, 8))
-    for member in cluster.nodes:
-        cluster.step(member, ViewInstalled(3, lives, frozenset()))
-    cluster.settle()
-    for member, who in [*cluster.people]:
-        cluster.dies(member, who)
-    cluster.settle()
-    settled(cluster, (B, "q", "EX", Y), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "r", "EX", Y))
-    cluster.heard.clear()
-    cluster.pass_time(1.0)
-    assert victims(cluster) == ["r: EX"]
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_cycle_leads_through_the_blocks_of_a_lost_master(seed: int) -> None:
-    cluster = Cluster(seed)
-    settled(cluster, (A, "m", "NL", X), (A, "n", "NL", Y))
-    settled(cluster, (B, "q", "EX", X), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "s", "PR", Y))
-    settled(cluster, (C, "r", "EX", X))
-    install(cluster, 2, A)
-    cluster.pass_time(1.0)
-    assert victims(cluster) in (["r: EX"], ["q: EX"])
-    assert len(shown(cluster)) == 4
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_deadlock_that_was_being_told_when_the_view_changed_is_told(seed: int) -> None:
-    cluster = Cluster(seed)
-    settled(cluster, (B, "q", "EX", Y), (C, "r", "EX", Z), (B, "q", "EX", Z), (C, "r", "EX", Y))
-    cluster.heard.clear()
-    deliver_until(cluster, Describe, 1)
-    install(cluster, 2, A)
-    cluster.pass_time(1.0)
-    assert victims(cluster) == ["r: EX"]
-    assert len(shown(cluster)) == 4
