@@ -246,6 +246,12 @@ LAB_ASK_S = 1.0
 LAB_KEEPER_LOOK_S = 1.0
 """How often the keeper looks whether the lab's directory is still there."""
 
+TOUR_KEY_S, TOUR_PROMPT_S, TOUR_READ_S = 0.03, 0.6, 0.045
+"""The lab's tour: a typed letter, a look at a prompt, and a letter that is read. Two minutes in all."""
+
+TOUR_LOOK_S = 0.5
+"""A command of the tour that has not ended after this waits."""
+
 # A deadlock over several members (t in seconds from the moment it closes; messages take less than 0.01):
 #
 #     t = 0.25-0.35  SURVEY_AFTER_S, seen at the next tick: a member tells the coordinator
@@ -264,12 +270,6 @@ SURVEY_PAUSE_S = 0.25
 
 SURVEY_ANSWER_S = 0.15
 """So long a search waits for a member; then it goes on without it, until that one answers."""
-
-TOUR_KEY_S, TOUR_PROMPT_S, TOUR_READ_S = 0.03, 0.6, 0.045
-"""The lab's tour: a typed letter, a look at a prompt, and a letter that is read. Two minutes in all."""
-
-TOUR_LOOK_S = 0.5
-"""A command of the tour that has not ended after this waits."""
 
 STAT_WAIT_S = 0.2
 """How long the daemon looks at a process that somebody named: one in the midst of an exec may be waiting for us."""
