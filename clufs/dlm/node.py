@@ -165,7 +165,7 @@ class Node(Recovery):
 
     def wants_tick(self) -> bool:
         """Whether a Ticked every TICK_S is of use: something waits that has not been looked at."""
-        return self.shared and self.survey.wants_tick()
+        return self.shared and not self.suspended and self.survey.wants_tick()
 
     def step(self, now: float, event: Event) -> Sequence[Effect]:
         """Let one event take effect at this time; what follows, in order.

@@ -96,6 +96,8 @@ class Survey:
 
     def ticked(self, now: float, event: Ticked) -> Effects:
         effects: Effects = []
+        if self._node.suspended:  # all of it is looked at again when a view is installed
+            return effects
         if self._is_due(now):
             effects += self._report(now)
         return effects + self._leader.ticked(now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clufs.dlm.interface import Life, Received, ViewInstalled
+from clufs.dlm.interface import Life, Received, Suspended, Ticked, ViewInstalled
 from clufs.dlm.messages import Describe, Overdue, WhatWaits, WhoBlocks
 from clufs.dlm.node import Node
 from clufs.timeouts import SURVEY_ANSWER_S, SURVEY_PAUSE_S, TICK_S
@@ -110,3 +110,21 @@ def test_a_deadlock_that_was_being_told_when_the_view_changed_is_told(seed: int)
     cluster.pass_time(1.0)
     assert victims(cluster) == ["r: EX"]
     assert len(shown(cluster)) == 4
+
+
+def test_a_suspended_member_seeks_nothing_and_all_of_it_later() -> None:
+    cluster = Cluster(members=(A, B))
+    two_members(cluster)
+    cluster.pace = 0.0
+    for member in (A, B):
+        cluster.step(member, Suspended())
+        assert not cluster.nodes[member].wants_tick()
+        cluster.now += 1.0
+        assert cluster.step(member, Ticked()) == []
+    assert not any(cluster.wires.values())
+    lives = (Life(A, 7), Life(B, 7))
+    for member in (A, B):
+        cluster.step(member, ViewInstalled(2, lives, frozenset()))
+    cluster.settle()
+    cluster.pass_time(1.0)
+    assert victims(cluster) == ["q: EX"]
