@@ -226,12 +226,12 @@ class Gate:
         is no agent, nothing to fence, or the member is this one.
         """
         self._need_view()
+        if member == self.me:
+            raise InvalidRequest("a member does not fence itself; write this on another one")
         if not self._usable:
             raise InvalidRequest(
                 f"no agent is configured; turn {member} off, then write 'confirmed' here"
             )
-        if member == self.me:
-            raise InvalidRequest("a member does not fence itself; write this on another one")
         lives = sorted(life for life in self._members | self._ins if life.member == member)
         if not lives:
             raise InvalidRequest(f"{member} is neither in the view nor lost")

@@ -45,6 +45,7 @@ class Reports:
             Break: self.break_cycle,
             Describe: self._describe,
             Described: self._described,
+            Found: self._found,
         }
 
     def installed(self) -> Effects:
@@ -152,5 +153,5 @@ class Reports:
         found += [Send(other, message) for other in node.members if other != node.member]
         return found
 
-    def found(self, now: float, message: Found) -> Effects:
+    def _found(self, now: float, message: Found) -> Effects:
         return [FoundCycle(message.kind, message.locks)]

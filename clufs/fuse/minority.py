@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from clufs.dlm.interface import Event, PartyChanged
+from clufs.dlm.interface import Event, OwnerEnded, PartyChanged
 from clufs.errors import NoQuorum
 from clufs.fuse import holders
 from clufs.fuse.asks import Ask
@@ -89,6 +89,16 @@ class Minority(Telling):
     def holding(self) -> list[Lock]:
         """Those of them that are granted."""
         return [lock for lock in self.own_locks() if lock.granted is not None]
+
+    async def end_holders(self) -> None:
+        """The member leaves: who still holds a lock is killed and seen gone, and every lock released.
+
+        These releases are abnormal, those of `persistent` locks too (contract 3).
+        """
+        for pid in await holders.end(lambda: holders.behind(self.holding(), self.device)):
+            self._owner_killed(pid, "this member leaves")
+        for owner in {lock.owner for lock in self.own_locks()}:
+            self.run(OwnerEnded(owner, abnormal=True))
 
     # ------------------------------------------------------------ quorum
 

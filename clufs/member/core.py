@@ -201,13 +201,13 @@ class Core:
         """The time of an At has come."""
         return self._fence(self.gate.tick(now))
 
-    def fence(self, member: str) -> list[Effect]:
+    def fence(self, member: str, by: str = "a person") -> list[Effect]:
         """A person orders a member off. Raises NoQuorum, InvalidRequest."""
-        return self._fence(self.gate.fence(member))
+        return self._fence(self.gate.fence(member, by))
 
-    def confirm(self, member: str) -> list[Effect]:
+    def confirm(self, member: str, by: str = "a person") -> list[Effect]:
         """A person says that the lost life of a member is finished. Raises NoQuorum, InvalidRequest."""
-        return self._fence(self.gate.confirm(member))
+        return self._fence(self.gate.confirm(member, by))
 
     # ------------------------------------------------- what follows from each part
 
@@ -234,6 +234,8 @@ class Core:
         return []
 
     def _say(self, kind: bytes, body: bytes) -> list[Effect]:
+        if self.formation.view is None:  # this life was expelled a moment before
+            return []
         return self._form(self.formation.say(kind + body))
 
     def _judge(self, found: list[v.Effect]) -> list[Effect]:
@@ -243,7 +245,7 @@ class Core:
                 why = (("member", self.name(effect.member)),)
                 effects.append(Happened("member-silent", why))
                 effects += self._form(self.formation.expel(effect.member))
-            elif self.formation.view is not None:
+            else:
                 effects += self._say(_VERDICT, effect.body)
         return effects
 

@@ -39,7 +39,7 @@ _REPORTS_AT_ONCE = 64
 class Disk(Protocol):
     """Where a member keeps what must outlive it. Both block until it is on disk."""
 
-    def put_view(self, number: int) -> None:
+    def keep_view(self, number: int) -> None:
         """Keep the highest view number. Raises StateError."""
 
     def write(self, write: Write) -> None:
@@ -99,6 +99,8 @@ class Runtime:
         self.ended: str | None = None
         self.seen: tuple[int, ...] = ()
         """The ids of the members that the engine sees."""
+        self.quorate = False
+        """Whether these have quorum, as the engine says."""
         self._disk = disk
         self._hooks = hooks
         self._ids = {peer.name: peer.id for peer in engine.peers}
@@ -125,7 +127,7 @@ class Runtime:
             r.Restored: lambda effect: hooks.restored(),
             r.Answered: self._answered,
             r.GaveUp: self._gave_up,
-            g.RunAgent: lambda effect: self._nursery.start_soon(self._run_agent, effect),
+            g.RunAgent: self._start_agent,
             g.StopAgent: self._stop_agent,
             g.OrderEnded: self._order_ended,
             g.Told: hooks.fencing,
@@ -169,7 +171,7 @@ class Runtime:
 
     def _report(self, report: Report) -> None:
         if isinstance(report, QuorumChanged):
-            self.seen = report.nodes
+            self.seen, self.quorate = report.nodes, report.quorate
         self.carry_out(self.core.report(report))
 
     async def _tick(self) -> None:
@@ -189,7 +191,7 @@ class Runtime:
         """One write after the other, in a thread: the disk may be slow, the locks must not be."""
         async for wanted in self._to_write:
             if isinstance(wanted, f.Store):
-                await trio.to_thread.run_sync(self._disk.put_view, wanted.number)
+                await trio.to_thread.run_sync(self._disk.keep_view, wanted.number)
                 self.carry_out(self.core.view_stored(wanted.number))
             else:
                 await self._write_log(wanted)
@@ -287,25 +289,28 @@ class Runtime:
     def _gave_up(self, effect: r.GaveUp) -> None:
         found = self._proposals.pop(effect.id, None)
         if found is not None:
-            found[1].give(StateError(effect.why))
+            full = StateError(effect.why)
+            full.errno = errno.ENOSPC
+            found[1].give(full)
 
-    async def fence(self, member: str) -> None:
-        """Order a member off. Raises NoQuorum, InvalidRequest, or StateError if it failed."""
-        effects = self.core.fence(member)
+    async def fence(self, member: str, by: str) -> None:
+        """Order a member off. Raises NoQuorum, InvalidRequest, or FencingFailed if no agent could."""
+        effects = self.core.fence(member, by)
         answer = _Answer()
-        life = max(life for life in self.core.ins() if life.member == member)
+        known = self.core.ins() | set(self.core.members)
+        life = max(life for life in known if life.member == member)
         self._orders.setdefault(life, []).append(answer)
         self.carry_out(effects)
         await answer.done.wait()
         if answer.error is not None:
             raise answer.error
 
-    async def confirm(self, member: str) -> None:
+    async def confirm(self, member: str, by: str) -> None:
         """A person's word that the lost life of a member is finished; returns when it is on record.
 
         Raises NoQuorum, InvalidRequest.
         """
-        self.carry_out(self.core.confirm(member))
+        self.carry_out(self.core.confirm(member, by))
         while any(life.member == member for life in self.core.gate.lost):
             if self.ended is not None:
                 raise NoQuorum(f"this member was expelled: {self.ended}")
@@ -317,11 +322,14 @@ class Runtime:
 
     # ------------------------------------------------- agents
 
-    async def _run_agent(self, effect: g.RunAgent) -> None:
+    def _start_agent(self, effect: g.RunAgent) -> None:
+        scope = self._agents[effect.life] = trio.CancelScope()
+        self._nursery.start_soon(self._run_agent, effect, scope)
+
+    async def _run_agent(self, effect: g.RunAgent, scope: trio.CancelScope) -> None:
         life = effect.life
         agent = agent_of(self.core.gate.plans[effect.agent])
-        with trio.CancelScope() as scope:
-            self._agents[life] = scope
+        with scope:
             verdict = await agent.fence(life.member)
         if self._agents.get(life) is scope:
             del self._agents[life]

@@ -113,6 +113,11 @@ class RegistryStore:
         self.keep_view(self._header.view + 1)
         return self._header.view
 
+    @property
+    def incarnation(self) -> int:
+        """The incarnation of the life before, 0 if there was none."""
+        return self._header.incarnation
+
     def next_incarnation(self, at_least: int = 1) -> int:
         """An incarnation that this member never had before.
 

@@ -48,7 +48,7 @@ class Switched(daemon.Daemon):
         else:
             handles = self.operations.handles.values()
             await service.expelled([one for one in handles if isinstance(one, LockHandle)])
-            service.new_node(Node(self.member.name, self.member.view + 1))
+            service.new_node(Node(self.membership.name, service.node.view + 1))
             service.quorum_back()
 
 

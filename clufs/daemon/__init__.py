@@ -9,15 +9,19 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import trio
 
 from clufs import __version__, notify
 from clufs.config import Config
+from clufs.daemon.facts import ClusterFacts, Witness
+from clufs.daemon.membership import Membership, RegistryNamespaces
+from clufs.dlm.interface import Event, Recovered, Suspended, Ticked, ViewInstalled
 from clufs.dlm.node import Node
 from clufs.errors import MissingPart, MountError
 from clufs.fuse import loop, lowlevel, mount_point
@@ -27,16 +31,18 @@ from clufs.fuse.lock_service import LockService
 from clufs.fuse.operations import Operations
 from clufs.fuse.owner_record import OwnerRecord, left_behind
 from clufs.fuse.timers import Timers
+from clufs.member.queries import Queries
+from clufs.member.runtime import Hooks
+from clufs.registry.commands import Command, DropNamespace, PutNamespace
 from clufs.registry.store import RegistryStore
-from clufs.timeouts import FREEZE_S, POLL_GRACE_S
+from clufs.timeouts import FREEZE_S, GOODBYE_S, HOLDERS_LOOK_S, POLL_GRACE_S, TICK_S, VIEW_GRACE_S
 from clufs.tree import status
-from clufs.tree.cluster import OneMember
 from clufs.tree.events_file import EventsFile
 from clufs.tree.items import Root
 from clufs.tree.lock_tree import LockTree
 from clufs.tree.member import Journals, Member
 from clufs.tree.names import shown
-from clufs.tree.namespaces import AloneStore, Namespace
+from clufs.tree.namespaces import PUBLIC, Namespace
 
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
@@ -63,21 +69,36 @@ class Daemon:
     """Everything of one running member."""
 
     def __init__(self, place: Place, config: Config, store: RegistryStore) -> None:
-        """Raises StateError, MountError or MissingPart."""
+        """Raises StateError, MountError, MissingPart or ConfigError."""
         self.place = place
         self.config = config
         self.store = store
-        self.member = Member(config.member.name, store.next_view(), __version__)
-        self.journals = Journals(self.member)
-        node = Node(self.member.name, self.member.view)
-        root = Root()
-        self.locks = LockTree(
-            node, AloneStore(store), time.time, time.monotonic, self._namespace_changed
-        )
-        groups = Groups()
+        self.membership = Membership(config, store)
+        self.membership.hooks = self._hooks()
+        self.membership.expelled = self._expelled
+        self.membership.reborn = self._reborn
+        self.membership.begin()
+        name, incarnation = self.membership.name, self.membership.incarnation
+        self.journals = Journals(Member(name, incarnation, __version__))
         self._clear_stale_mount()
+        self.standing = trio.Event()
+        self._is_ready = False
+        self._told_status = ""
+        self._parted = False
+        node = Node(name, 0, (), incarnation)
+        root = Root()
+        self.queries = Queries(node, self._send_query, self._members)
+        self.locks = LockTree(
+            node,
+            RegistryNamespaces(self.membership),
+            time.time,
+            time.monotonic,
+            self._namespace_changed,
+            self.queries,
+        )
         self.record = OwnerRecord(place.owners)
         self.timers = Timers()
+        groups = Groups()
         self.service = LockService(
             node,
             self.locks,
@@ -87,14 +108,114 @@ class Daemon:
             groups,
             self._kill_within_s(),
         )
+        self._quorum_timer = self.timers.at(monotonic(), lambda: None)
+        self._join_to_streams()
+        self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
+        self._furnish(root, groups)
+        self._add_gauges()
+        self.operations = Operations(root, self.service, self.journals)
+
+    def _furnish(self, root: Root, groups: Groups) -> None:
         root.add(self.locks.root)
         root.add(groups)
         root.add(EventsFile(self.journals.events))
-        cluster = OneMember(self.member)
-        facts = status.Facts(self.member, cluster, self.locks, self.journals)
+        member = self.journals.member
+        facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
-        self._add_gauges()
-        self.operations = Operations(root, self.service, self.journals)
+        self.queries.witness = Witness(self.locks, self.locks.node.member)
+
+    # ------------------------------------------------------------ the cluster
+
+    def _hooks(self) -> Hooks:
+        return Hooks(
+            step=self._step,
+            query=lambda member, data: self.queries.received(member, data),
+            applied=self._applied,
+            restored=self._restored,
+            happened=lambda line: self.journals.events.add(line.what, **dict(line.facts)),
+            fencing=lambda told: self.journals.fenced(told),
+            changed=self._view_changed,
+        )
+
+    def _step(self, event: Event) -> None:
+        """The lock manager takes an event of the cluster."""
+        self.service.run(event)
+        if isinstance(event, ViewInstalled):
+            self._quorum_timer.cancel()
+            self.service.quorum_back()
+        elif isinstance(event, Suspended):
+            # Between two views quorum is not gone; if none comes, it is.
+            grace_s = VIEW_GRACE_S if self.membership.runtime.quorate else 0.0
+            self._quorum_timer.cancel()
+            self._quorum_timer = self.timers.at(monotonic() + grace_s, self.service.quorum_lost)
+
+    def _join_to_streams(self) -> None:
+        service, membership = self.service, self.membership
+        service.send = lambda member, message: membership.runtime.send(member, message)
+        service.flush = lambda: membership.runtime.flush()
+        service.recovered = self._recovered
+        service.left = lambda: membership.runtime.left()
+        membership.recovery_waits_for = lambda: self.locks.node.waits_for()
+
+    def _send_query(self, member: str, data: bytes) -> None:
+        self.membership.runtime.send_query(member, data)
+
+    def _members(self) -> Sequence[str]:
+        return [life.member for life in self.membership.runtime.core.members]
+
+    def _applied(self, command: Command) -> None:
+        """The registry has applied a command."""
+        match command:
+            case PutNamespace():
+                self.locks.root.namespace_put(command.name, command.uid, command.gid, command.mode)
+            case DropNamespace():
+                self.locks.root.namespace_dropped(command.name)
+
+    def _restored(self) -> None:
+        """The registry was replaced as a whole."""
+        known = self.membership.runtime.core.replica.state.namespaces
+        for name, space in known.items():
+            self.locks.root.namespace_put(name, space.uid, space.gid, space.mode)
+        for name in {name for name, _ in self.locks.root.names()} - known.keys() - {PUBLIC}:
+            self.locks.root.namespace_dropped(name)
+
+    def _view_changed(self) -> None:
+        """The view, or what is awaited, may have changed."""
+        core = self.membership.runtime.core
+        self.queries.view_changed()
+        if core.standing and not self.standing.is_set():
+            self.standing.set()
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        """Tell systemd, from `ready` on, what this member does or waits for."""
+        waits_for = self.cluster.waits_for()
+        how = "quorate" if self.locks.node.shared else "alone and quorate"
+        status = waits_for or f"serving {self.place.mount_point}, {how}"
+        if self._is_ready and status != self._told_status:
+            ready = {} if self._told_status else {"READY": 1}
+            self._told_status = status
+            notify.tell(**ready, STATUS=status)
+
+    def _recovered(self, effect: Recovered) -> None:
+        """Recovery is complete here."""
+        self.journals.events.add(
+            "recovered", view=effect.view, blocks=effect.blocks, locks=effect.locks
+        )
+
+    async def _expelled(self, why: str) -> None:
+        """This life is over: what it held is lost, and nobody goes on as if it were not."""
+        self.journals.events.add("life-ended", why=why)
+        await self.service.expelled(self._lock_handles())
+
+    def _reborn(self) -> None:
+        """Another life begins, with a lock manager that knows of nothing before."""
+        node = Node(self.membership.name, 0, (), self.membership.incarnation)
+        self.queries.node = node
+        self.service.new_node(node)
+
+    def _lock_handles(self) -> list[LockHandle]:
+        return [h for h in self.operations.handles.values() if isinstance(h, LockHandle)]
 
     def _kill_within_s(self) -> float | None:
         quorum = self.config.quorum
@@ -162,16 +283,20 @@ class Daemon:
         """Serve until SIGTERM, SIGINT or umount(8); everybody is told before it returns."""
         _mind_the_collector()
         _allow_many_owners()
+        self.journals.events.add("start", member=self.membership.name, version=__version__)
         with _received(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.timers.run)
                 nursery.start_soon(self._watch_exits)
                 nursery.start_soon(self._freeze)
                 nursery.start_soon(self._tell_watchdog)
+                nursery.start_soon(self.membership.run)
+                nursery.start_soon(self._tick)
                 nursery.start_soon(self._stop_on, signals)
                 nursery.start_soon(self._say_ready)
                 await loop.run()
                 self._tell_everybody()
+                await self._say_goodbye()
                 nursery.cancel_scope.cancel()
 
     async def _watch_exits(self) -> None:
@@ -179,6 +304,13 @@ class Daemon:
         while True:
             await trio.lowlevel.wait_readable(watch.fd)
             self.service.sweep(time.monotonic())
+
+    async def _tick(self) -> None:
+        """Let the lock manager look for deadlocks with other members, while anything may be one."""
+        while True:
+            await trio.sleep(TICK_S)
+            if self.locks.node.wants_tick():
+                self.service.run(Ticked())
 
     async def _freeze(self) -> None:
         while True:
@@ -193,8 +325,10 @@ class Daemon:
 
     async def _say_ready(self) -> None:
         await trio.to_thread.run_sync(os.stat, self.place.mount_point, abandon_on_cancel=True)
-        self.journals.events.add("start", member=self.member.name, version=__version__)
-        notify.tell(READY=1, STATUS=f"serving {self.place.mount_point}, alone and quorate")
+        if self.config.engine.kind == "embedded":
+            await self.standing.wait()
+        self._is_ready = True
+        self._tell_status()
         print(f"ready {self.place.mount_point}", flush=True)
 
     async def _stop_on(self, signals: AsyncIterator[int]) -> None:
@@ -202,16 +336,37 @@ class Daemon:
             log.info("%s: stopping", signal.Signals(number).name)
             notify.tell(STOPPING=1)
             self._tell_everybody()
-            with trio.move_on_after(POLL_GRACE_S):
-                await anext(signals)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_on, signals, nursery)
+                await trio.sleep(POLL_GRACE_S)
+                await self._say_goodbye()
+                nursery.cancel_scope.cancel()
             pyfuse3.terminate()
             return
 
+    async def _end_on(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        await anext(signals)
+        log.info("a second signal: no goodbye")
+        nursery.cancel_scope.cancel()
+
+    async def _say_goodbye(self) -> None:
+        """Give the holders their time, end them, tell the other members; alone, nobody needs to wait."""
+        runtime = self.membership.runtime
+        if self._parted or not self.locks.node.shared or not runtime.core.standing:
+            return
+        self._parted = True
+        with trio.move_on_after(self.config.daemon.stop_s):
+            while self.service.holding():  # noqa: ASYNC110 - locks end in many ways, none tells
+                await trio.sleep(HOLDERS_LOOK_S)
+        await self.service.end_holders()
+        with trio.move_on_after(GOODBYE_S):
+            runtime.leave()
+            await runtime.finished.wait()
+
     def _tell_everybody(self) -> None:
         if not self.service.stopping:
-            self.journals.events.add("stop", member=self.member.name)
-            handles = self.operations.handles.values()
-            self.service.stop([h for h in handles if isinstance(h, LockHandle)])
+            self.journals.events.add("stop", member=self.locks.node.member)
+            self.service.stop(self._lock_handles())
 
     def close(self) -> None:
         """Unmount, detached if somebody still stands in it, and leave no record of owners."""

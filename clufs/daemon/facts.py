@@ -1,0 +1,102 @@
+"""The cluster as /clu shows it, from what the present life of this member knows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from time import monotonic
+from typing import Protocol
+
+from clufs import __version__
+from clufs.cluster.interface import Peer
+from clufs.dlm.interface import Life
+from clufs.dlm.rsb import ResourceBlock
+from clufs.member.runtime import Runtime
+from clufs.tree.cluster import CONFIRMED, FenceWord, MemberFacts, State, Votes
+from clufs.tree.lock_reports import report
+from clufs.tree.lock_tree import LockTree
+
+
+class Lives(Protocol):
+    """Whose present life is looked at."""
+
+    name: str
+    cluster_name: str
+    runtime: Runtime
+
+    def recovery_waits_for(self) -> str:
+        """What the lock manager waits for."""
+
+
+class ClusterFacts:
+    """Implements the tree's `Cluster`."""
+
+    def __init__(self, lives: Lives, engine: str, port: int) -> None:
+        self.name = lives.cluster_name
+        self.engine = engine
+        self.me = lives.name
+        self._lives = lives
+        self._port = port
+
+    @property
+    def view(self) -> int:
+        """The number of the installed view, 0 without one."""
+        view = self._lives.runtime.core.view
+        return view.number if view is not None else 0
+
+    def members(self) -> Sequence[MemberFacts]:
+        """All that are configured, by id."""
+        runtime = self._lives.runtime
+        in_view = {life.member: life for life in runtime.core.members}
+        lost = {life.member: life for life in sorted(runtime.core.gate.lost)}
+        peers = sorted(runtime.engine.peers, key=lambda peer: peer.id)
+        return [self._facts(peer, in_view.get(peer.name), lost.get(peer.name)) for peer in peers]
+
+    def _facts(self, peer: Peer, here: Life | None, lost: Life | None) -> MemberFacts:
+        core = self._lives.runtime.core
+        state: State = "down"
+        if lost is not None:
+            state = "fencing" if core.gate.is_fencing(lost) else "lost"
+        elif here is not None:
+            state = "member" if core.standing else "joining"
+        life = lost or here
+        return MemberFacts(
+            peer.id,
+            peer.name,
+            peer.votes,
+            state,
+            address=peer.address,
+            port=self._port if peer.address else 0,
+            version=__version__ if peer.name == self.me else "",
+            incarnation=life.incarnation if life is not None else 0,
+        )
+
+    def votes(self) -> Votes:
+        """Votes of the members that corosync sees; quorate only while the locks have a view."""
+        runtime = self._lives.runtime
+        expected = sum(peer.votes for peer in runtime.engine.peers)
+        present = sum(peer.votes for peer in runtime.engine.peers if peer.id in runtime.seen)
+        return Votes(runtime.core.standing, present, expected, expected // 2 + 1)
+
+    def waits_for(self) -> str:
+        """What stands between this member and grants."""
+        runtime = self._lives.runtime
+        return runtime.core.waits_for() or self._lives.recovery_waits_for()
+
+    def fence(self, member: str, word: FenceWord, by: str) -> Awaitable[None]:
+        """A person's order or word about a member. Raises InvalidRequest, NoQuorum."""
+        runtime = self._lives.runtime
+        return runtime.confirm(member, by) if word == CONFIRMED else runtime.fence(member, by)
+
+
+class Witness:
+    """What this member tells others that ask about its resource blocks."""
+
+    def __init__(self, locks: LockTree, member: str) -> None:
+        self._locks = locks
+        self._member = member
+        self.names = locks.names_in
+        self.wall_s = locks.wall_s
+
+    def report(self, block: ResourceBlock) -> bytes:
+        """The report of a block that is mastered here."""
+        return report(block, self._member, monotonic())

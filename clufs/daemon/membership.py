@@ -1,0 +1,159 @@
+"""This member in the cluster: one life after the other, each from joining to its end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from clufs.cluster.corosync import CorosyncEngine
+from clufs.cluster.embedded import EmbeddedEngine
+from clufs.cluster.formation import Self
+from clufs.cluster.gate import COMMAND, AgentPlan
+from clufs.cluster.interface import Engine
+from clufs.cluster.keys import Keys
+from clufs.cluster.mesh import Mesh
+from clufs.config import Config
+from clufs.errors import ConfigError, MissingPart
+from clufs.member.core import Start
+from clufs.member.runtime import Hooks, Runtime
+from clufs.registry.commands import DropNamespace, PutNamespace
+from clufs.registry.store import RegistryStore
+from clufs.timeouts import REJOIN_S
+
+log = logging.getLogger("clufsd")
+
+
+def engine_of(config: Config) -> Engine:
+    """The configured engine. Raises MissingPart or ConfigError."""
+    if config.engine.kind == "embedded":
+        return EmbeddedEngine(config.member.name)
+    return CorosyncEngine()
+
+
+def _agents(config: Config) -> tuple[AgentPlan, ...]:
+    return tuple(
+        AgentPlan(COMMAND, agent.command, agent.timeout_s) for agent in config.fencing.agents
+    )
+
+
+class Membership:
+    """Makes the lives of this member. runtime: the present one.
+
+    expelled: called when a life is over, with why; all lock owners of it are gone when it returns.
+    reborn: called when the next one is about to begin.
+    """
+
+    def __init__(self, config: Config, store: RegistryStore) -> None:
+        """A daemon that starts has seen the lock owners of the life before gone when it calls `run`.
+
+        Raises MissingPart or ConfigError.
+        """
+        self.config = config
+        self.store = store
+        self._cleared = store.incarnation
+        self._at_least = 1
+        self.recovery_waits_for: Callable[[], str] = str
+        engine = engine_of(config)
+        self.name = engine.me.name
+        self.cluster_name = engine.cluster_name
+        self.hooks: Hooks
+        self.expelled: Callable[[str], Awaitable[None]]
+        self.reborn: Callable[[], None]
+        self._engine: Engine | None = engine
+        self.incarnation = 0
+        self.runtime: Runtime
+
+    def begin(self) -> None:
+        """Make the next life; it does nothing before `run`. Raises MissingPart, ConfigError, StateError."""
+        engine, self._engine = self._engine or engine_of(self.config), None
+        self.incarnation = self.store.next_incarnation(self._at_least)
+        start = Start(
+            self.store.view,
+            self.store.stored,
+            _first_line("/proc/sys/kernel/random/boot_id"),
+            _machine(),
+            self._cleared,
+        )
+        port = self.config.engine.port
+        me = Self(engine.me, self.incarnation, port)
+        self.runtime = Runtime(engine, me, _agents(self.config), start, self.store, self.hooks)
+        if self.config.engine.kind == "corosync":
+            self.runtime.mesh = Mesh(
+                engine.me,
+                engine.peers,
+                Keys.in_directory(self.config.engine.keys),
+                self.runtime.heard,
+                cluster=engine.cluster_name,
+                incarnation=self.incarnation,
+                port=port,
+                peer_dead_s=self.config.engine.peer_dead_ms / 1000,
+            )
+
+    async def run(self) -> None:
+        """Live, and if expelled live again, until cancelled. Raises StateError, ConfigError."""
+        while True:
+            await self.runtime.run()
+            why = self.runtime.ended or ""
+            log.warning("expelled: %s", why)
+            await self.expelled(why)
+            self._cleared = self.incarnation
+            self._at_least = self._known_incarnation() + 1
+            await self._begin_again()
+
+    def _known_incarnation(self) -> int:
+        """The latest incarnation of this member that the registry has heard of."""
+        lives = self.runtime.core.replica.state.lives
+        return max((number for member, number in lives if member == self.name), default=0)
+
+    async def _begin_again(self) -> None:
+        """A new life, as soon as there is an engine for it."""
+        said = ""
+        while True:
+            await trio.sleep(REJOIN_S)
+            try:
+                self._engine = engine_of(self.config)
+            except (MissingPart, ConfigError) as error:
+                if str(error) != said:
+                    log.warning("cannot rejoin yet: %s", error)
+                    said = str(error)
+                continue
+            self.begin()
+            self.reborn()
+            return
+
+
+class RegistryNamespaces:
+    """Namespaces behind the registry: a change is on disk at a quorum when its call returns."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    def namespaces(self) -> list[tuple[bytes, int, int, int]]:
+        """All of them, as far as this member knows: name, uid, gid, mode."""
+        known = self._membership.runtime.core.replica.state.namespaces
+        return [(name, record.uid, record.gid, record.mode) for name, record in known.items()]
+
+    async def put_namespace(
+        self, name: bytes, uid: int, gid: int, mode: int, *, new: bool = False
+    ) -> None:
+        """Keep one. Raises NameExists, NoSuchName, NoQuorum, StateError."""
+        await self._membership.runtime.propose(PutNamespace(name, uid, gid, mode, new))
+
+    async def drop_namespace(self, name: bytes) -> None:
+        """Keep it no longer. Raises NoSuchName, NoQuorum, StateError."""
+        await self._membership.runtime.propose(DropNamespace(name))
+
+
+def _first_line(path: str) -> str:
+    try:
+        return Path(path).read_text().partition("\n")[0].strip()
+    except OSError:
+        return ""
+
+
+def _machine() -> str:
+    """What tells this system from others: the firmware's UUID or, without one, the installation's id."""
+    return _first_line("/sys/class/dmi/id/product_uuid") or _first_line("/etc/machine-id")
