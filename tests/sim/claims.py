@@ -187,7 +187,7 @@ class Claims:
     def excuse(self, name: bytes, until: float = 0.0) -> None:
         """From now on, at least as long, there is a reason why its value may be invalid."""
         known = self.name(name)
-        known.excused, known.excused_at = True, max(self.clock.now, until)
+        known.excused, known.excused_at = True, max(self.clock.now, until, known.excused_at)
 
     # ------------------------------------------------------------ answers
 

@@ -189,7 +189,7 @@ class Host(abc.ABC):
 
     def _queue(self, effect: Queue) -> None:
         op: Op = effect.lock.client
-        if op.done:
+        if op.done and effect.lock.wanted is not None:  # else it was refused in the same step
             raise Violation(f"{op} is queued after it was answered")
         op.queued = True
 
