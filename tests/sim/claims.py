@@ -101,7 +101,7 @@ class Name:
     excused_at: float = -1.0
 
 
-def _gives_up(op: Op) -> bool:
+def gives_up(op: Op) -> bool:
     """The conversion is to a mode that stands in nobody's way who had none before."""
     claim = op.claim
     return claim is not None and claim.told is not None and lowers(claim.told, op.request.mode)
@@ -301,7 +301,7 @@ class Claims:
             known.asked = op.before
         if claim is None or op.request.verb not in (Verb.LOCK, Verb.UNLOCK):
             return
-        if not (cancelled and _gives_up(op)):
+        if not (cancelled and gives_up(op)):
             claim.modes = op.modes
         if claim in self.of_life.get(claim.life, ()):
             if claim.modes == 1 << claim.told:

@@ -40,18 +40,20 @@ class Habits:
     cancel: float
     exits: float
     abnormal: float
-    groups: float
+    shared: float
+    groups: bool
 
 
 class Client(Owner):
     """One owner of locks in one life. It remembers what it was told, by name.
 
     ops: its requests that are not answered. claims: what it holds, as it was told.
+    party: a number, as the order of sets of them does not change from process to process.
     """
 
     __slots__ = ("claims", "ended", "host", "name", "ops", "party", "places")
 
-    def __init__(self, host: Host, name: str, party: str) -> None:
+    def __init__(self, host: Host, name: str, party: int) -> None:
         super().__init__()
         self.host = host
         self.name = name
@@ -74,11 +76,25 @@ class Client(Owner):
         world.claims.asks(op, self.claims.get(name))
         world.clock.note("ask", op)
         place = self.places.pop(name, None)
-        event = Asked(self, name, request, self.party, op, parent, place)
-        self.host.step(event)
+        self.host.step(self._asked(name, request, op, parent, place))
         if not op.done and request.verb is Verb.LOCK:
             patience = world.clock.about(world.habits.patience)
             world.clock.after(patience, self.give_up, op)
+
+    def _asked(
+        self,
+        name: bytes,
+        request: Request,
+        op: Op,
+        parent: Lock | None = None,
+        place: int | None = None,
+    ) -> Asked:
+        """For itself, or sometimes for its group: then it is stuck, and all of the group can help."""
+        world = self.host.world
+        group = self.host.group
+        if group is None or world.clock.random.random() < 0.5:
+            return Asked(self, name, request, self.party, op, parent, place)
+        return Asked(self, name, request, group, op, parent, place, self.party)
 
     def give_up(self, op: Op) -> None:
         """It has waited long enough, or a signal came; some ask again at once for their place."""
@@ -173,7 +189,7 @@ class Client(Owner):
         op = Op(self, name, request)
         world.claims.asks(op, self.claims.get(name))
         world.clock.note("ask", op)
-        self.host.step(Asked(self, name, request, self.party, op))
+        self.host.step(self._asked(name, request, op))
 
     def _with_lock(self, name: bytes, habits: Habits, random: Random) -> None:
         claim, lock = self.claims[name], self.locks.get(name)

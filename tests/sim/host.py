@@ -28,7 +28,7 @@ from clufs.dlm.interface import (
 from clufs.dlm.node import Node
 from clufs.errors import Cancelled
 from clufs.timeouts import TICK_S
-from tests.sim.claims import Op
+from tests.sim.claims import Op, gives_up
 from tests.sim.clients import SUB, Client
 from tests.sim.clock import Violation
 
@@ -57,6 +57,7 @@ class Host(abc.ABC):
         self.view: Any = None
         self.outs_told = 0
         self.leaving = False
+        self.group: int | None = None
         self.recovered = 0
         world.clock.after(world.clock.random.random() * TICK_S, self._pass_time)
         self._tell = {
@@ -150,6 +151,8 @@ class Host(abc.ABC):
         client = self._answer(op, "granted", lock.granted, hex(lock.number))
         if op.request.mode is not lock.granted:
             raise Violation(f"{op} is granted as {lock.granted}")
+        if self.view is None and not gives_up(op):
+            raise Violation(f"{op} is granted, and there is no view")
         claim = self.world.claims.granted(self.life, client.name, op, lock)
         client.claims[op.name] = claim
 

@@ -99,7 +99,8 @@ def story_of(seed: int, whole: bool | None = None) -> Story:
         cancel=often(0.6, 0.1, 0.5),
         exits=often(0.7, 0.005, 0.05),
         abnormal=random.choice((0.2, 0.8)),
-        groups=often(0.2, 0.3),
+        shared=often(0.2, 0.3),
+        groups=pick() < 0.2,
     )
     kinds = FAULTS + WHOLE_FAULTS if whole else FAULTS
     chosen = random.sample(kinds, random.choice((1, 1, 2, 3))) if pick() < 0.9 else []

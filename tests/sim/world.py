@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from clufs.dlm.interface import Leaving, Life
+from clufs.dlm.interface import Leaving, Life, PartyChanged
 from tests.sim.claims import Claims
 from tests.sim.clients import Client
 from tests.sim.clock import Clock
@@ -39,6 +39,7 @@ class World:
         self.lives: dict[Life, Host] = {}
         self.refusals: Counter[str] = Counter()
         self.notified = self.cycles = 0
+        self._parties = 0
         self.closing = False
 
     # ------------------------------------------------------------ lives
@@ -47,14 +48,33 @@ class World:
         """A life has begun; its clients come."""
         self.hosts[host.life.member] = self.lives[host.life] = host
         self.streams.begun(host.life)
+        if self.habits.groups:
+            host.group = self.new_party()
+            self._change_group(host)
         for at in range(self.story.clients):
             self.add_client(host, f"p{at}")
 
+    def new_party(self) -> int:
+        self._parties += 1
+        return self._parties
+
+    def _change_group(self, host: Host) -> None:
+        """The processes of the member's lock group are others now, or it is none any more."""
+        random = self.clock.random
+        if host.dead or self.closing:
+            return
+        if not host.paused and host.group is not None:
+            parties = sorted({client.party for client in host.clients})
+            members = random.sample(parties, random.randint(0, min(3, len(parties))))
+            host.step(PartyChanged(host.group, frozenset(members)))
+        self.clock.after(self.clock.about(self.habits.think * 20), self._change_group, host)
+
     def add_client(self, host: Host, name: str) -> None:
         random = self.clock.random
-        party = f"{name}@{host.life.member}"
-        if host.clients and random.random() < self.habits.groups:
+        if host.clients and random.random() < self.habits.shared:
             party = random.choice(host.clients).party
+        else:
+            party = self.new_party()
         client = Client(host, name, party)
         host.clients.append(client)
         self.clock.after(self.clock.about(self.habits.think), self._act, client)
