@@ -224,8 +224,18 @@ LAB_START_S = 60.0
 LAB_END_S = 10.0
 """How long the killed processes of a lab may take to be gone: the kernel unmounts and unlinks meanwhile."""
 
+LAB_STOP_S = 15.0
+"""How long a program of a lab's member that is restarted may take for an ordered end: thrice `stop_s`."""
+
+LAB_OUT_S = 15.0
+"""How long the others may take to be done with a dead member: corosync sees it in 2 s, and the keeper
+answers at once."""
+
 LAB_EXEC_S = 3.0
 """How long a program of the lab that was started may take to be seen under its own command line."""
+
+LAB_POLL_S = 0.05
+"""The pause between two looks at what the lab waits for: nothing outside tells of it."""
 
 LAB_LOOK_S = 5.0
 """How long one look into a lab's member may take: the daemon there may stand still."""
@@ -235,6 +245,12 @@ LAB_ASK_S = 1.0
 
 LAB_KEEPER_LOOK_S = 1.0
 """How often the keeper looks whether the lab's directory is still there."""
+
+TOUR_KEY_S, TOUR_PROMPT_S, TOUR_READ_S = 0.03, 0.6, 0.045
+"""The lab's tour: a typed letter, a look at a prompt, and a letter that is read. Two minutes in all."""
+
+TOUR_LOOK_S = 0.5
+"""A command of the tour that has not ended after this waits."""
 
 # A deadlock over several members (t in seconds from the moment it closes; messages take less than 0.01):
 #

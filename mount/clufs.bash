@@ -60,9 +60,9 @@ _clufs() {
 
 _clufs_lab() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-    local action=${COMP_WORDS[2]} dir=/run/clufs-lab at words
+    local action=${COMP_WORDS[2]} dir=${CLUFS_LAB:-/run/clufs-lab} at words
     if ((COMP_CWORD == 2)); then
-        words='up exec shell kill pause resume restart cut heal status down'
+        words='up exec shell kill pause resume restart cut heal status down tour'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
         return
     fi
@@ -92,6 +92,7 @@ _clufs_lab() {
     --members | --luns) return ;;
     esac
     case $action in
+    tour) words='--fast --dir' ;;
     up) words='--members --luns --engine --dir' ;;
     kill | pause | resume | restart) words='--what --dir' ;;
     *) words='--dir' ;;
@@ -100,7 +101,7 @@ _clufs_lab() {
         # A member has a directory with its configuration in it.
         words=
         case $action in
-        up | heal | status | down) ;;
+        up | heal | status | down | tour) ;;
         *) for at in "$dir"/*/clufs.toml; do [[ -e $at ]] && words+=" $(basename "$(dirname "$at")")"; done ;;
         esac
     fi

@@ -192,6 +192,7 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs keygen -", {"--dir"}),
         ("clufs lab re", {"resume", "restart"}),
         ("clufs lab up --m", {"--members"}),
+        ("clufs lab tour -", {"--fast", "--dir"}),
         ("clufs lab kill m --what ", {"clufsd", "corosync", "member"}),
         ("clufs lab exec m -- tru", {"true"}),
         ("clufsd -", {"--state", "--config", "--version", "--help"}),

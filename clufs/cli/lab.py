@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from clufs.errors import UsageError
-from clufs.lab import cluster
-from clufs.lab.plan import DIR, MEMBERS_MAX, Lab
+from clufs.lab import cluster, tour
+from clufs.lab.plan import DIR, DIRECTORY_VARIABLE, MEMBERS_MAX, Lab
 
+_INTERRUPTED = 128 + signal.SIGINT
 _WHAT = ("clufsd", "corosync", "member")
 _FAULTS = {
     "kill": (cluster.kill, "kill a member, or one of its programs"),
     "pause": (cluster.pause, "stop it as it stands"),
     "resume": (cluster.resume, "let it go on"),
-    "restart": (cluster.restart, "start it again, after killing it if it is there"),
+    "restart": (cluster.restart, "start it again, after ending it in order if it is there"),
 }
 
 
@@ -34,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="clufs lab", description="A cluster on this machine, to try and to break things."
     )
     directory = argparse.ArgumentParser(add_help=False)
-    directory.add_argument("--dir", metavar="DIR", default=DIR, help=f"the lab's files ({DIR})")
+    directory.add_argument("--dir", metavar="DIR", help=f"the lab's files ({DIR})")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, purpose: str) -> argparse.ArgumentParser:
@@ -57,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     add("heal", "mend every cut")
     add("status", "a line for each member")
     add("down", "end it; nothing is left")
+    story = add("tour", "a story of two minutes, on a lab of its own")
+    story.add_argument("--fast", action="store_true", help="without pauses")
     return parser
 
 
@@ -66,9 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What comes behind is the command's; argparse would take it for options, and another `--` away.
     at = words.index("--") if words[:1] == ["exec"] and "--" in words else len(words)
     arguments = _parser().parse_args(words[:at], argparse.Namespace(behind=words[at + 1 :]))
-    lab = Lab(arguments.dir)
     command = arguments.command
     cluster.check_machine()
+    if command == "tour":
+        return _tour(Lab(arguments.dir or tour.DIR), arguments.fast)
+    lab = Lab(arguments.dir or os.environ.get(DIRECTORY_VARIABLE) or DIR)
     if command == "up":
         if arguments.luns != 0:
             raise UsageError("a lab has no shared LUNs yet: --luns 0")
@@ -93,4 +99,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return cluster.execute(lab, arguments.member, words)
     else:
         return cluster.execute(lab, arguments.member, [os.environ.get("SHELL", "/bin/sh")])
+    return 0
+
+
+def _tour(lab: Lab, fast: bool) -> int:
+    """Play it; who has seen enough ends it, and its lab, with Ctrl-C or a signal."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        tour.play(lab, fast)
+    except KeyboardInterrupt:
+        print()
+        return _INTERRUPTED
     return 0

@@ -38,6 +38,7 @@ from clufs.dlm.messages import (
     End,
     Ended,
     Finished,
+    Found,
     Gather,
     Gathered,
     Gone,
@@ -76,9 +77,11 @@ _OUTLIVES_A_VIEW = frozenset(
         Gone,
         Blocking,
         Settled,
+        Found,
     )
 )
-"""What homes and masters say to each other goes on; all else is about the view it was said in."""
+"""What homes and masters say to each other goes on, and what was found stays found; all else is about
+the view it was said in."""
 
 
 class Node(Recovery):
@@ -162,7 +165,7 @@ class Node(Recovery):
 
     def wants_tick(self) -> bool:
         """Whether a Ticked every TICK_S is of use: something waits that has not been looked at."""
-        return self.shared and self.survey.wants_tick()
+        return self.shared and not self.suspended and self.survey.wants_tick()
 
     def step(self, now: float, event: Event) -> Sequence[Effect]:
         """Let one event take effect at this time; what follows, in order.

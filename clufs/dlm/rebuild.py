@@ -107,6 +107,12 @@ class Rebuild(Homes, abc.ABC):
             for home, held in self._held
             if home != sender or not isinstance(held, Ask) or root_of(held.name) not in roots
         ]  # what of it counts still comes again
+        for root in roots & self._seeking.keys():
+            self._seeking[root] = [
+                found
+                for found in self._seeking[root]
+                if not isinstance(found, Ask) or found.id.member != sender
+            ]
         return []
 
     def _on_again(self, message: Ask | Withdraw) -> Sequence[Effect]:

@@ -115,7 +115,8 @@ class Recovery(Rebuild, abc.ABC):
             effects += [
                 Queue(found[0])
                 for found in waiting
-                if not isinstance(found, Ask) and found[1].owner.locks.get(found[1].name) is found[0]
+                if not isinstance(found, Ask)
+                and found[1].owner.locks.get(found[1].name) is found[0]
             ]
         return effects
 

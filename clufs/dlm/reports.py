@@ -45,7 +45,6 @@ class Reports:
             Break: self.break_cycle,
             Describe: self._describe,
             Described: self._described,
-            Found: self._found,
         }
 
     def installed(self) -> Effects:
@@ -153,5 +152,5 @@ class Reports:
         found += [Send(other, message) for other in node.members if other != node.member]
         return found
 
-    def _found(self, now: float, message: Found) -> Effects:
+    def found(self, now: float, message: Found) -> Effects:
         return [FoundCycle(message.kind, message.locks)]

@@ -32,6 +32,7 @@ from clufs.dlm.messages import (
     Blockers,
     Break,
     Check,
+    Found,
     Id,
     Overdue,
     Waits,
@@ -64,6 +65,7 @@ class Survey:
             **self.reports.handlers,
         }
         self.handlers = {kind: self._in_view(handler) for kind, handler in handlers.items()}
+        self.handlers[Found] = self.reports.found
 
     def _in_view(self, handler: Callable[[float, Any], Effects]) -> Callable[[float, Any], Effects]:
         """What was asked or found in another view is nobody's any more."""
@@ -94,6 +96,8 @@ class Survey:
 
     def ticked(self, now: float, event: Ticked) -> Effects:
         effects: Effects = []
+        if self._node.suspended:  # all of it is looked at again when a view is installed
+            return effects
         if self._is_due(now):
             effects += self._report(now)
         return effects + self._leader.ticked(now)
@@ -239,12 +243,8 @@ class Leader:
         for some in zip_longest(*(answer.parties for answer in answers.values())):
             parties.update((party, None) for party in some if party is not None)
         groups = {group.party: group for answer in answers.values() for group in answer.groups}
-        pending = [group for party, group in groups.items() if party in parties]
-        for group in pending:
-            for member in group.members:
-                if member not in parties and member in groups:
-                    pending.append(groups[member])
-                parties[member] = None
+        for group in [group for party, group in groups.items() if party in parties]:
+            parties.update(dict.fromkeys(group.members))
         if not parties:
             return []
         most = max(len(parties), *(len(answer.parties) for answer in answers.values()))

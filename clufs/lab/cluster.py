@@ -14,10 +14,9 @@ import clufs
 from clufs.errors import MissingPart, ProgramError, UsageError
 from clufs.lab import enter, inside, network, plan, processes
 from clufs.lab.plan import MOUNT_POINT, SWITCH, Facts, Lab, LabMember
-from clufs.timeouts import LAB_END_S, LAB_EXEC_S, LAB_START_S
+from clufs.timeouts import LAB_END_S, LAB_EXEC_S, LAB_POLL_S, LAB_START_S, LAB_STOP_S
 
 _KEY_BYTES = 128
-_POLL_S = 0.05
 _LOG_LINES_SHOWN = 5
 
 # In the order in which they are started.
@@ -59,10 +58,16 @@ def up(lab: Lab, count: int) -> None:
 
 def _claim(lab: Lab, count: int) -> None:
     """Make the directory this lab's, or raise UsageError."""
-    if not lab.exists() and lab.directory.exists() and any(lab.directory.iterdir()):
-        raise UsageError(f"{lab.directory} is not empty and not a lab's")
+    check_free(lab)
     lab.directory.mkdir(parents=True, exist_ok=True)
     lab.write(Facts(count))
+
+
+def check_free(lab: Lab) -> None:
+    """Raise UsageError if a lab is in that directory, or anything else."""
+    lab.check_absent()
+    if lab.directory.exists() and any(lab.directory.iterdir()):
+        raise UsageError(f"{lab.directory} is not empty and not a lab's")
 
 
 def _write_files(lab: Lab) -> None:
@@ -87,14 +92,18 @@ def down(lab: Lab) -> None:
 
     Raises UsageError if nothing of a lab is there.
     """
-    left = list(processes.inits(lab.directory).values())
-    keeper = processes.living(lab.keeper)
-    if not left and not keeper and not lab.exists():
-        raise UsageError(f"no lab is up in {lab.directory}")
-    if keeper is not None:
-        left.append(keeper)
-    processes.kill(left, LAB_END_S)
-    shutil.rmtree(lab.directory)
+    nothing = UsageError(f"no lab is up in {lab.directory}")
+    if not lab.directory.is_dir():
+        raise nothing
+    with lab.locked():
+        left = list(processes.inits(lab.directory).values())
+        keeper = processes.living(lab.keeper)
+        if not left and not keeper and not lab.exists():
+            raise nothing
+        if keeper is not None:
+            left.append(keeper)
+        processes.kill(left, LAB_END_S)
+        shutil.rmtree(lab.directory)
 
 
 # ------------------------------------------------------------------ members
@@ -118,7 +127,9 @@ def _start_init(lab: Lab, name: str) -> int:
 def _init(lab: Lab, name: str) -> int:
     init = processes.living(lab.init(name))
     if init is None:
-        raise ProgramError(f"{name} was killed meanwhile: clufs lab restart {name}")
+        raise ProgramError(
+            f"{name} was killed meanwhile, as if it was fenced: clufs lab restart {name}"
+        )
     return init
 
 
@@ -156,16 +167,17 @@ def _await_service(lab: Lab, member: LabMember, service: str) -> None:
     deadline = time.monotonic() + LAB_EXEC_S
     # It is started by setsid(1), which may not have become it yet.
     while processes.service(init, member.service(service)) is None and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
+        time.sleep(LAB_POLL_S)
     deadline = time.monotonic() + LAB_START_S
     while lacks := inside.lacking(lab, init, member, service):
-        _init(lab, member.name)
         if processes.service(init, member.service(service)) is None:
-            raise ProgramError(f"{member.name}: {service} ended: {_last_words(member, service)}")
+            words = _last_words(member, service)
+            _init(lab, member.name)
+            raise ProgramError(f"{member.name}: {service} ended: {words}")
         if time.monotonic() > deadline:
             words = f"{lacks} after {LAB_START_S:g} s: {_last_words(member, service)}"
             raise ProgramError(f"{member.name}: {service} is not ready: {words}")
-        time.sleep(_POLL_S)
+        time.sleep(LAB_POLL_S)
 
 
 def _last_words(member: LabMember, service: str) -> str:
@@ -224,21 +236,36 @@ def _signal(lab: Lab, name: str, what: str, number: signal.Signals) -> None:
 
 
 def restart(lab: Lab, name: str, what: str) -> None:
-    """Kill it if it is there, start it, and wait until it answers. Its disk stays."""
+    """End it in order if it is there, start it, and wait until it answers. Its disk stays.
+
+    A member that was killed is started when the others are done with it: a machine that comes back
+    while they fence it would be killed again.
+    """
     member = lab.member(name)
     if what == "member":
-        init = processes.living(lab.init(name))
-        if init is not None:
-            processes.kill([init], LAB_END_S)
+        _stop(lab, member)
+        inside.wait_until_out(lab, name)
         _start_namespaces(lab, member)
         start(lab, [member])
         return
     member, init = living(lab, name)
     pid = processes.service(init, member.service(what))
     if pid is not None:
-        processes.kill([pid], LAB_END_S)
+        processes.end(pid, LAB_STOP_S, LAB_END_S)
     _start_service(init, member, what)
     _await_service(lab, member, what)
+
+
+def _stop(lab: Lab, member: LabMember) -> None:
+    """End a member: its services in order, then all else."""
+    init = processes.living(lab.init(member.name))
+    if init is None:
+        return
+    for service in reversed(SERVICES):
+        pid = processes.service(init, member.service(service))
+        if pid is not None:
+            processes.end(pid, LAB_STOP_S, LAB_END_S)
+    processes.kill([init], LAB_END_S)
 
 
 def cut(lab: Lab, names: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-from clufs.errors import MissingPart
+from clufs.errors import MissingPart, ProgramError
 
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
 _CLONE_NEWPID, _CLONE_NEWNET = 0x20000000, 0x40000000
@@ -28,13 +28,17 @@ def run(init: int, command: list[str]) -> int:
     """Run a command in the member of process 1 `init`, in the same directory if it is there too.
 
     Returns its exit status; a signal that ended it ends this process too. SIGTERM and SIGHUP are
-    passed on to it, and it gets SIGTERM if this process is killed.
+    passed on to it, and it gets SIGTERM if this process is killed. Raises ProgramError if the
+    member is gone.
 
     Its parent is not this process but one between that never stops. The kernel keeps the dead of a
     member until their parent has seen them, and process 1 with them: a parent that was stopped,
     with Ctrl-Z say, would keep a killed member from being surely dead.
     """
-    member = os.pidfd_open(init)
+    try:
+        member = os.pidfd_open(init)
+    except ProcessLookupError:
+        raise ProgramError("the member died meanwhile") from None
     between = os.fork()
     if between == 0:
         _in_a_fork(lambda: _be_between(member, command))

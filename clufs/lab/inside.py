@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from collections.abc import Iterator
 
 from clufs.lab import network, processes
 from clufs.lab.plan import MOUNT_POINT, Lab, LabMember
-from clufs.timeouts import LAB_LOOK_S
+from clufs.timeouts import LAB_LOOK_S, LAB_OUT_S, LAB_POLL_S
 
 
 def enter(init: int, directory: str) -> list[str]:
@@ -48,6 +50,32 @@ def lacking(lab: Lab, init: int, member: LabMember, service: str) -> str:
     if f"ready {MOUNT_POINT}\n" not in service_output(member, service):
         return "it is not mounted"
     return _cluster_lacks(lab, init, member)
+
+
+def wait_until_out(lab: Lab, name: str) -> None:
+    """Wait until no member that decides counts a dead one as its own, or as one to be fenced.
+
+    Returns after LAB_OUT_S in any case: without quorum, it may have to be back for the others to decide.
+    """
+    deadline = time.monotonic() + LAB_OUT_S
+    while time.monotonic() < deadline and any(
+        _still_counts(lab, init, name) for init in _deciding(lab)
+    ):
+        time.sleep(LAB_POLL_S)
+
+
+def _deciding(lab: Lab) -> Iterator[int]:
+    """Process 1 of each member whose cluster has a quorum."""
+    inits = processes.inits(lab.directory)
+    for name in running(lab, "clufsd"):
+        quorum = output(inits[name], "cat", f"{MOUNT_POINT}/status/quorum")
+        if "QUORATE=1" in quorum.splitlines():
+            yield inits[name]
+
+
+def _still_counts(lab: Lab, init: int, name: str) -> bool:
+    state = output(init, "cat", f"{MOUNT_POINT}/members/{name}/state").strip()
+    return state in ("member", "joining", "lost", "fencing")
 
 
 def service_output(member: LabMember, service: str) -> str:

@@ -18,6 +18,8 @@ from clufs.lab import fence
 from clufs.lab.processes import KEEPER_PID, PID_SUFFIX
 
 DIR = "/run/clufs-lab"
+# The environment variable that names another one.
+DIRECTORY_VARIABLE = "CLUFS_LAB"
 MOUNT_POINT = "/clu"
 SWITCH = "switch"
 FIRST_NAMES = ("provolone", "polishham", "pepicelli")
@@ -122,13 +124,21 @@ class Lab:
         """Whether a lab was set up here, also one that was never finished."""
         return self._facts.exists()
 
+    def _is_up(self) -> UsageError:
+        return UsageError(f"a lab is up in {self.directory}: clufs lab down")
+
+    def check_absent(self) -> None:
+        """Raise UsageError if it is there."""
+        if self.exists():
+            raise self._is_up()
+
     def write(self, facts: Facts) -> None:
         """Keep what the lab is made of. Raises UsageError if there is one."""
         try:
             with open(self._facts, "xb") as file:
                 file.write(msgspec.json.encode(facts) + b"\n")
         except FileExistsError:
-            raise UsageError(f"a lab is up in {self.directory}: clufs lab down") from None
+            raise self._is_up() from None
 
     def facts(self) -> Facts:
         """What the lab is made of. Raises UsageError if there is none, ConfigError if it is torn."""

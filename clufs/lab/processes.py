@@ -165,6 +165,19 @@ def kill(pids: list[int], timeout_s: float) -> None:
         raise ProgramError(f"processes {left} do not end")
 
 
+def end(pid: int, patience_s: float, timeout_s: float) -> None:
+    """SIGTERM, and SIGKILL for who is paused or not gone after `patience_s`. Raises as kill()."""
+    if not is_stopped(pid):
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            gone = ended(handle, time.monotonic() + patience_s)
+            os.close(handle)
+            if gone:
+                return
+    kill([pid], timeout_s)
+
+
 def kill_handle(handle: int) -> None:
     """SIGKILL a process by its pidfd; if it is gone, it is gone."""
     with suppress(ProcessLookupError):

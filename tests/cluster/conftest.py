@@ -1,4 +1,4 @@
-"""Labs for the tests of one module; each goes down with it."""
+"""Labs for the tests of one module, or of all; each goes down with them."""
 
 import os
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from _up(tmp_path_factory.mktemp("alone") / "lab", "--members", "1")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Three members whose daemons are paused: what is done to them has no consequences."""
     for lab in _up(tmp_path_factory.mktemp("quiet") / "lab"):

@@ -51,6 +51,11 @@ class Lab:
         states = self.states()[member]
         return states["member"], states["corosync"], states["clufsd"]
 
+    def all_up(self) -> bool:
+        """Whether nobody is dead, paused or cut off."""
+        states = self.states().values()
+        return all({*one.values()} == {one["address"], "up"} for one in states)
+
 
 def within(seconds: float, true: Callable[[], object]) -> bool:
     """Whether something comes true within that time."""

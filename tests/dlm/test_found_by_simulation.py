@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from clufs.dlm.interface import Asked, Cycle, Done, Life, Refuse, Suspended, ViewInstalled
+from clufs.dlm.interface import (
+    Asked,
+    Cycle,
+    Done,
+    Life,
+    Received,
+    Refuse,
+    Send,
+    Suspended,
+    ViewInstalled,
+)
+from clufs.dlm.messages import (
+    Ask,
+    BlockCopies,
+    Copies,
+    End,
+    Gathered,
+    Granted,
+    Id,
+    Queued,
+    Unsettled,
+)
 from clufs.dlm.node import Node
 from tests.dlm.cluster import MEMBERS, Cluster
 from tests.dlm.cluster_of_one import Person, Story, parse
@@ -78,3 +101,28 @@ def test_a_request_that_was_taken_back_is_not_said_to_wait() -> None:
     cancelled = node.step(1.0, Asked(person, name, parse("CANCEL"), "p"))
     assert [type(effect) for effect in cancelled] == [Done, Refuse]
     assert node.step(2.0, Suspended()) == []
+
+
+def test_a_request_that_waits_for_the_directory_and_comes_again_is_served_once() -> None:
+    """B asks A, which B takes for the master; A is only becoming it, and asks B for all it knows."""
+    lives = (Life(A, 1), Life(B, 1))
+    node = Node(A, 1, (*lives, Life(C, 1)), 1)
+    node.step(0.0, ViewInstalled(2, lives, frozenset()))
+    names = (b"db/%d" % at for at in range(99))
+    name = next(name for name in names if node.directory_member(name) == A)
+    node.step(1.0, Asked(Person("p"), name, parse("PR"), "p"))
+    ask = Ask(2, Id(B, 1, 8), Id(B, 1, 7), name, parse("PR"), new=True)
+    copies = BlockCopies(name, b"", True, 5, ())
+    heard = []
+    for message in (
+        Unsettled(2, (name,)),
+        ask,
+        End(2),
+        Copies(2, (copies,)),
+        replace(ask, again=True),
+        Gathered(2),
+    ):
+        heard += node.step(2.0, Received(B, message))
+    answers = [effect.message for effect in heard if isinstance(effect, Send)]
+    kinds = [type(one) for one in answers if getattr(one, "id", None) == ask.id]
+    assert kinds == [Queued, Granted]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from clufs.dlm.grants import Effects
+from clufs.dlm.interface import Fenced, Life, ViewInstalled
 from clufs.dlm.lock import Lock
 from clufs.errors import RequestError
 from tests.dlm.cluster import Cluster
@@ -87,8 +88,31 @@ class Knot:
         line = pick.choice(MODES) + pick.choice(WORDS)
         self.cluster.says(member, who, line, name, **more)
 
+    def lose(self, view: int) -> None:
+        """A member is lost; the others hear of it one by one, while they go on talking, and then,
+        as slowly, that it is finished."""
+        cluster = self.cluster
+        lost = self.random.choice(self.members)
+        self.members.remove(lost)
+        del cluster.nodes[lost]
+        lives = tuple(Life(member, 7) for member in self.members)
+        for event in (
+            ViewInstalled(view, lives, frozenset((Life(lost, 7),))),
+            Fenced(Life(lost, 7)),
+        ):
+            for member in self.random.sample(self.members, len(self.members)):
+                cluster.step(member, event)
+                self.run(10)
+
+    def forget_the_lost(self) -> None:
+        """What is said to them and by them is not heard."""
+        wires = self.cluster.wires
+        for pair in [pair for pair in wires if not self.cluster.nodes.keys() >= {*pair}]:
+            del wires[pair]
+
     def run(self, steps: int) -> None:
         for _ in range(steps):
+            self.forget_the_lost()
             dice = self.random.random()
             if dice < 0.35:
                 self.act()
@@ -100,6 +124,7 @@ class Knot:
 
     def quiet(self) -> None:
         """From now on nobody does anything; a second later no deadlock of now is left."""
+        self.forget_the_lost()
         while any(self.cluster.wires.values()):
             self.cluster.deliver()
             self.remember()
@@ -115,6 +140,17 @@ def test_every_deadlock_is_found_and_nothing_else(seed: int, size: int, groups: 
     knot = Knot(seed, size, groups)
     for _ in range(4):
         knot.run(150)
+        knot.quiet()
+
+
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize("seed", range(15))
+def test_the_same_while_members_are_lost(seed: int, groups: bool) -> None:
+    knot = Knot(seed, 5, groups)
+    for view in (2, 3):
+        knot.run(150)
+        knot.lose(view)
+        knot.run(50)
         knot.quiet()
 
 

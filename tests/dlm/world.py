@@ -35,6 +35,8 @@ class World:
     def is_at_rest(self, lock: Lock) -> bool:
         if not isinstance(lock.owner, Guest):
             return True
+        if lock.owner.id.member not in self.nodes:
+            return False
         home = self.nodes[lock.owner.id.member]
         copy = home.copy(lock.owner.id)
         if copy is None or copy in home._releasing:
@@ -45,7 +47,8 @@ class World:
 
     def party(self, lock: Lock, party: Any) -> Party:
         member = self.home[lock]
-        return member, self.nodes[member].names.named.get(party, party)
+        home = self.nodes.get(member)
+        return member, party if home is None else home.names.named.get(party, party)
 
     def deadlocked(self) -> set[Lock]:
         """Every request that nothing can make move."""
@@ -81,7 +84,8 @@ class World:
 
     def party_stuck(self, party: Party, stuck: set[Lock]) -> bool:
         member, who = party
-        members = self.nodes[member].parties.members.get(who)
+        home = self.nodes.get(member)
+        members = None if home is None else home.parties.members.get(who)
         if members is not None:
             return all(self.party_stuck((member, one), stuck) for one in members)
         return any(self.party(lock, lock.waiter) == party for lock in stuck)

@@ -193,8 +193,8 @@ class Client(Owner):
 
     def _with_lock(self, name: bytes, habits: Habits, random: Random) -> None:
         claim, lock = self.claims[name], self.locks.get(name)
-        if lock is None or lock.wanted is not None:
-            return  # a withdrawal or a refusal is on its way
+        if lock is None or lock.wanted is not None or not claim.held:
+            return  # a withdrawal, a refusal or a release is on its way
         pick = random.random
         if pick() < habits.sublocks and SUB not in name:
             below = name + SUB + random.choice((b"a", b"b"))

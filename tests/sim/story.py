@@ -75,8 +75,8 @@ def story_of(seed: int, whole: bool | None = None) -> Story:
     sizes, weights = zip(*SIZES, strict=True)
     size = random.choices(sizes, weights)[0]
     taste = random.choice(list(MODE_TASTES))
-    think = random.choice((0.05, 0.2, 1.0) if whole else (0.002, 0.01, 0.05))
-    latency = random.choice((0.0005, 0.005, 0.05) if whole else (0.00005, 0.0005, 0.005))
+    think = random.choice((0.02, 0.1, 0.4) if whole else (0.002, 0.01, 0.05))
+    latency = random.choice((0.0005, 0.002, 0.01) if whole else (0.00005, 0.0005, 0.005))
 
     def often(share: float, *values: float) -> float:
         return random.choice(values) if pick() < share else 0.0
@@ -113,7 +113,7 @@ def story_of(seed: int, whole: bool | None = None) -> Story:
         clients=random.choice((1, 2, 4)) if size > 5 else random.choice((1, 3, 8)),
         habits=habits,
         taste=taste,
-        events=random.choice((800, 1500, 3000)),
+        events=random.choice((800, 1500, 3000)) * (2 if whole else 1),
         latency=latency,
         jitter=latency * random.choice((0, 1, 5)),
         idle_names=random.choice((0, 1, 10_000)),

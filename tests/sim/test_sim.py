@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.sim.mutants import MUTANTS, seeds_until_found
 from tests.sim.run import run
 from tests.sim.story import story_of
 
@@ -38,3 +39,20 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
         for number in ("1", "2")
     }
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    (
+        "no phantoms",
+        "queue places are ignored",
+        "nobody waits for End",
+        "requests are not asked again",
+        "sequencers do not start with the view",
+        "no sweep when the view is back",
+        "one disk commits",
+        "a broken connection loses messages",
+    ),
+)
+def test_a_broken_protocol_is_noticed(name: str) -> None:
+    assert seeds_until_found(MUTANTS[name], 100)[0]

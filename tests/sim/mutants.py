@@ -1,0 +1,162 @@
+"""The protocol broken on purpose, and how soon the simulator notices: python -m tests.sim.mutants"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from clufs.cluster.formation import Formation
+from clufs.cluster.session import Session
+from clufs.dlm.directory import Directory
+from clufs.dlm.grants import Grants
+from clufs.dlm.lock import Chain
+from clufs.dlm.lost import Lost
+from clufs.dlm.node import Node
+from clufs.dlm.recovery import Recovery
+from clufs.dlm.survey import Survey
+from clufs.member.core import Core
+from clufs.registry.replica import Replica
+from tests.sim.clock import Violation
+from tests.sim.run import run
+from tests.sim.story import story_of
+
+Patch = tuple[Any, str, Callable[[Any], Any]]
+
+
+def _no_end(found: Any) -> Any:
+    def change(self: Any, event: Any) -> Any:
+        gone = found(self, event)
+        self._awaited = set()
+        return gone
+
+    return change
+
+
+def _always_valid(found: Any) -> Any:
+    def new_value(self: Any, now: float, name: bytes, told: Any) -> Any:
+        told.is_proven = True
+        told.valid = True
+        return found(self, now, name, told)
+
+    return new_value
+
+
+def _forgets_open(found: Any) -> Any:
+    def again(self: Any, opened: Any, master: str) -> Any:
+        del self._open[opened.message.id]
+        return []
+
+    return again
+
+
+def _old_numbers(found: Any) -> Any:
+    def change(self: Any, event: Any) -> Any:
+        before = self._sequence
+        gone = found(self, event)
+        self._sequence = before
+        return gone
+
+    return change
+
+
+def _nothing(found: Any) -> Any:
+    return lambda *_words: None
+
+
+def _true(found: Any) -> Any:
+    return lambda *_words: True
+
+
+def _nobody_missed(found: Any) -> Any:
+    return lambda self: (found(self)[0], set())
+
+
+def _loses_flying(found: Any) -> Any:
+    def connected(self: Any, *words: Any) -> None:
+        found(self, *words)
+        for _ in range(min(2, len(self._waiting) - 1)):
+            self._waiting.popleft()
+
+    return connected
+
+
+def _fenced_at_once(found: Any) -> Any:
+    def stand(self: Any) -> Any:
+        effects = found(self)
+        for effect in effects:
+            event = getattr(effect, "event", None)
+            if hasattr(event, "lost"):
+                effect.event.lost = frozenset()
+        return effects
+
+    return stand
+
+
+def _clean(found: Any) -> Any:
+    def remove(self: Any, now: float, locks: Any, ended: Any, abnormal: bool, effects: Any) -> None:
+        found(self, now, locks, ended, False, effects)
+
+    return remove
+
+
+def _at_the_end(found: Any) -> Any:
+    return lambda self, lock: self.append(lock)
+
+
+MUTANTS: dict[str, Patch] = {
+    "no phantoms": (Lost, "_haunt", _nothing),
+    "queue places are ignored": (Chain, "insert", _at_the_end),
+    "nobody waits for End": (Recovery, "_change_lives", _no_end),
+    "a rebuilt value counts as valid": (Recovery, "_new_value", _always_valid),
+    "requests are not asked again": (Recovery, "_again", _forgets_open),
+    "sequencers do not start with the view": (Recovery, "_change_lives", _old_numbers),
+    "an abnormal end leaves the value valid": (Grants, "_remove_all", _clean),
+    "the directory keeps what was dropped": (Directory, "dropped", _nothing),
+    "no sweep when the view is back": (Node, "_thaw", lambda found: lambda *_words: []),
+    "deadlocks over members are not sought": (Survey, "ticked", lambda found: lambda *_words: []),
+    "who missed a view comes back": (Formation, "_dropped", _nobody_missed),
+    "one disk commits": (Replica, "_majority", _true),
+    "lost lives are not mentioned": (Core, "_stand", _fenced_at_once),
+    "a broken connection loses messages": (Session, "connected", _loses_flying),
+}
+
+
+@contextmanager
+def broken(owner: Any, name: str, how: Callable[[Any], Any]) -> Iterator[None]:
+    """The method is replaced meanwhile."""
+    found = getattr(owner, name)
+    own = name in vars(owner)
+    setattr(owner, name, how(found))
+    try:
+        yield
+    finally:
+        if own:
+            setattr(owner, name, found)
+        else:
+            delattr(owner, name)
+
+
+def seeds_until_found(patch: Patch, most: int) -> tuple[int, str]:
+    """How many seeds it took, and what was seen; 0 if all went well."""
+    with broken(*patch):
+        for seed in range(most):
+            try:
+                run(seed, story=story_of(seed))
+            except Violation as error:
+                return seed + 1, str(error).splitlines()[-1]
+    return 0, "not found"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
+    parser.add_argument("--most", type=int, default=1000, help="give up after so many seeds")
+    most = parser.parse_args().most
+    for name, patch in MUTANTS.items():
+        count, why = seeds_until_found(patch, most)
+        print(f"{name:45} {count or '-':>5}  {why[:100]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
