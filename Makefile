@@ -9,7 +9,11 @@ PREFIX ?= /usr/local
 # A root for everything that `make install` writes.
 DESTDIR ?=
 
-.PHONY: run test lint bench lab format install uninstall clean packages test-packages
+
+SECONDS ?= 600
+SEED ?= 1
+
+.PHONY: run test lint bench torture lab format install uninstall clean packages test-packages
 
 run: $(STAMP)
 	@mkdir -p $(CLU) 2>/dev/null || :  # a stale mount answers no mkdir; clufsd clears it, or says what is wrong
@@ -28,6 +32,9 @@ bench: test-packages $(STAMP)
 
 lab: test-packages $(STAMP)
 	@$(BIN)/clufs lab up
+
+torture: test-packages $(STAMP)
+	@$(BIN)/python -m tests.cluster.torture --seconds $(SECONDS) --seed $(SEED)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix-only --quiet clufs tests setup.py
