@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Sequence
 from time import monotonic
 from typing import Protocol
 
-from clufs import __version__
 from clufs.cluster.interface import Peer
 from clufs.dlm.interface import Life
 from clufs.dlm.rsb import ResourceBlock
@@ -59,6 +58,7 @@ class ClusterFacts:
         elif here is not None:
             state = "member" if core.standing else "joining"
         life = lost or here
+        record = core.replica.state.lives.get(life) if life is not None else None
         return MemberFacts(
             peer.id,
             peer.name,
@@ -66,7 +66,7 @@ class ClusterFacts:
             state,
             address=peer.address,
             port=self._port if peer.address else 0,
-            version=__version__ if peer.name == self.me else "",
+            version=record.version if record is not None else "",
             incarnation=life.incarnation if life is not None else 0,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import trio
 
+from clufs import __version__
 from clufs.cluster.corosync import CorosyncEngine
 from clufs.cluster.embedded import EmbeddedEngine
 from clufs.cluster.formation import Self
@@ -76,6 +77,7 @@ class Membership:
             _first_line("/proc/sys/kernel/random/boot_id"),
             _machine(),
             self._cleared,
+            __version__,
         )
         port = self.config.engine.port
         me = Self(engine.me, self.incarnation, port)

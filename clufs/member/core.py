@@ -88,7 +88,7 @@ class Start:
 
     highest: the highest view number on this disk. cleared: the incarnation whose recorded lock
     owners, and those of all before, were seen gone; 0 if that is not known.
-    boot_id, machine: the boot that this life runs in and the system it runs on.
+    boot_id, machine: the boot that this life runs in and the system it runs on. version: of clufs.
     """
 
     highest: int
@@ -96,6 +96,7 @@ class Start:
     boot_id: str
     machine: str
     cleared: int = 0
+    version: str = ""
 
 
 class Core:
@@ -326,7 +327,9 @@ class Core:
         start, life = self.start, self.life
         earlier = [n for member, n in self.replica.state.lives if member == life.member]
         cleared = start.cleared >= max(earlier, default=0)
-        command = MemberIn(life.member, life.incarnation, start.boot_id, start.machine, cleared)
+        command = MemberIn(
+            life.member, life.incarnation, start.boot_id, start.machine, cleared, start.version
+        )
         self._coming, effects = self.propose(command)
         return effects
 

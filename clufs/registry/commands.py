@@ -48,6 +48,7 @@ class MemberIn(msgspec.Struct, frozen=True, array_like=True, tag="member in", gc
 
     boot_id, machine: the boot that it runs in and the system UUID; empty where unknown.
     cleared: every recorded lock owner of the member's earlier lives in this boot was seen gone.
+    version: of its clufs.
     """
 
     member: str
@@ -55,6 +56,7 @@ class MemberIn(msgspec.Struct, frozen=True, array_like=True, tag="member in", gc
     boot_id: str
     machine: str
     cleared: bool
+    version: str = ""
 
 
 class MemberOut(msgspec.Struct, frozen=True, array_like=True, tag="member out", gc=False):

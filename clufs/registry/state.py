@@ -38,6 +38,7 @@ class LifeRecord(NamedTuple):
     boot_id: str
     machine: str
     out: str = ""
+    version: str = ""
 
 
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -105,7 +106,7 @@ class State:
         latest = max((n for name, n in self.lives if name == member), default=0)
         if incarnation < latest:
             return f"{member} has had incarnation {latest} already: {incarnation} is an old disk's"
-        life = known or LifeRecord(command.boot_id, command.machine)
+        life = known or LifeRecord(command.boot_id, command.machine, version=command.version)
         for key in self.living(member):
             why = _finished(self.lives[key], life, command.cleared)
             if key[1] < incarnation and why:
