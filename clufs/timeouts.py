@@ -246,7 +246,7 @@ LAB_ASK_S = 1.0
 LAB_KEEPER_LOOK_S = 1.0
 """How often the keeper looks whether the lab's directory is still there."""
 
-TOUR_KEY_S, TOUR_PROMPT_S, TOUR_READ_S = 0.03, 0.6, 0.045
+TOUR_KEY_S, TOUR_PROMPT_S, TOUR_READ_S = 0.02, 0.5, 0.03
 """The lab's tour: a typed letter, a look at a prompt, and a letter that is read. Two minutes in all."""
 
 TOUR_LOOK_S = 0.5

@@ -68,7 +68,7 @@ class Stage:
 
     def _show(self, output: str) -> None:
         self._print(*output.splitlines())
-        self._pause(TOUR_PROMPT_S + TOUR_READ_S * len(output) / 2)
+        self._pause(TOUR_PROMPT_S + TOUR_READ_S * len(output) / 3)
 
     # -------------------------------------------------------------- what is done
 
