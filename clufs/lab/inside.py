@@ -100,7 +100,7 @@ def _cluster_lacks(lab: Lab, init: int, member: LabMember) -> str:
         return f"{MOUNT_POINT} does not answer"
     there = running(lab, "clufsd")
     can_be_quorate = 2 * len(there) > len(lab.members()) and not network.read_cuts(lab)
-    if facts.get("ENGINE") == "embedded" or not can_be_quorate:
+    if not can_be_quorate:
         return ""
     missing = sorted(there - set(facts.get("MEMBERS", "").split()))
     if missing:
