@@ -286,3 +286,7 @@ HOLDERS_LOOK_S = 0.05
 VIEW_GRACE_S = 1.0
 """How long a member that corosync calls quorate may be between two views before its holders are told
 that quorum is gone: a view takes a few multicasts and two writes to disk."""
+
+LEASE_S = 1.0
+"""A member that did not come to its clock for so long grants nothing before its view is confirmed: no
+others can have expelled it sooner, as corosync's token alone takes longer."""

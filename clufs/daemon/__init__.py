@@ -21,7 +21,7 @@ from clufs import __version__, notify
 from clufs.config import Config
 from clufs.daemon.facts import ClusterFacts, Witness
 from clufs.daemon.membership import Membership, RegistryNamespaces
-from clufs.dlm.interface import Event, Recovered, Suspended, Ticked, ViewInstalled
+from clufs.dlm.interface import Event, Recovered, Resumed, Suspended, Ticked, ViewInstalled
 from clufs.dlm.node import Node
 from clufs.errors import MissingPart, MountError
 from clufs.fuse import loop, lowlevel, mount_point
@@ -35,7 +35,15 @@ from clufs.member.queries import Queries
 from clufs.member.runtime import Hooks
 from clufs.registry.commands import Command, DropNamespace, PutNamespace
 from clufs.registry.store import RegistryStore
-from clufs.timeouts import FREEZE_S, GOODBYE_S, HOLDERS_LOOK_S, POLL_GRACE_S, TICK_S, VIEW_GRACE_S
+from clufs.timeouts import (
+    FREEZE_S,
+    GOODBYE_S,
+    HOLDERS_LOOK_S,
+    LEASE_S,
+    POLL_GRACE_S,
+    TICK_S,
+    VIEW_GRACE_S,
+)
 from clufs.tree import status
 from clufs.tree.events_file import EventsFile
 from clufs.tree.items import Root
@@ -135,12 +143,13 @@ class Daemon:
             happened=lambda line: self.journals.events.add(line.what, **dict(line.facts)),
             fencing=lambda told: self.journals.fenced(told),
             changed=self._view_changed,
+            ticked=self._renew_lease,
         )
 
     def _step(self, event: Event) -> None:
         """The lock manager takes an event of the cluster."""
         self.service.run(event)
-        if isinstance(event, ViewInstalled):
+        if isinstance(event, ViewInstalled | Resumed):
             self._quorum_timer.cancel()
             self.service.quorum_back()
         elif isinstance(event, Suspended):
@@ -153,9 +162,20 @@ class Daemon:
         service, membership = self.service, self.membership
         service.send = lambda member, message: membership.runtime.send(member, message)
         service.flush = lambda: membership.runtime.flush()
+        service.probe = lambda: membership.runtime.probe()
         service.recovered = self._recovered
         service.left = lambda: membership.runtime.left()
         membership.recovery_waits_for = lambda: self.locks.node.waits_for()
+
+    def _renew_lease(self, late: bool) -> None:
+        """Every so often: this member is awake, unless it has just found out that it was not."""
+        if not self.locks.node.shared:
+            return
+        if late:
+            log.warning("this member stood still for more than %g s", LEASE_S)
+            self.service.end_lease()
+        if not self.locks.node.suspended:
+            self.service.lease_until_s = monotonic() + LEASE_S
 
     def _send_query(self, member: str, data: bytes) -> None:
         self.membership.runtime.send_query(member, data)

@@ -163,6 +163,11 @@ class Suspended:
 
 
 @dataclass(slots=True)
+class Resumed:
+    """The view that was installed last holds again, as it was: what waits goes on."""
+
+
+@dataclass(slots=True)
 class ViewInstalled:
     """These members are the cluster now, this one among them; recovery begins.
 
@@ -324,6 +329,7 @@ Event = (
     | PartyChanged
     | Received
     | Suspended
+    | Resumed
     | ViewInstalled
     | Fenced
     | Leaving

@@ -23,6 +23,7 @@ from clufs.dlm.interface import (
     PartyChanged,
     Received,
     Refuse,
+    Resumed,
     Suspended,
     Ticked,
     Verb,
@@ -103,6 +104,7 @@ class Node(Recovery):
             PartyChanged: self._party_changed,
             Received: self._received,
             Suspended: self._suspend,
+            Resumed: self._resume,
             ViewInstalled: self._view_installed,
             Fenced: self._fenced,
         }

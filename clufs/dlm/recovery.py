@@ -36,6 +36,7 @@ from clufs.dlm.interface import (
     Life,
     Queue,
     Recovered,
+    Resumed,
     Send,
     Suspended,
     ViewInstalled,
@@ -120,6 +121,19 @@ class Recovery(Rebuild, abc.ABC):
             ]
         return effects
 
+    def _resume(self, now: float, event: Resumed) -> Sequence[Effect]:
+        if not self.suspended or not self.view:
+            return []
+        blocks = list(self.blocks.values())
+        self.suspended = self._frozen = False
+        self._set_shared()
+        effects = self._thaw(now, blocks)
+        for root in list(self._unasked):
+            if root in self._seeking:
+                effects += self._look_up(now, root)
+        self._unasked.clear()
+        return effects
+
     def _fenced(self, now: float, event: Fenced) -> Sequence[Effect]:
         life = event.life
         self.fenced.add(life)
@@ -164,6 +178,7 @@ class Recovery(Rebuild, abc.ABC):
         self._awaited = set(self.members) - {self.member}
         self._gathering, self._gathered_by, self._noted = {}, set(), {}
         self._collected.clear()
+        self._unasked.clear()
         self._rebuilt = (0, 0)
         self.directory.masters.clear()
         for root in [root for root, master in self._elsewhere.items() if master in gone]:

@@ -24,7 +24,7 @@ class Seeking(Unheard, abc.ABC):
     members: everybody in the view, by name. directory: the names whose directory this member is.
     """
 
-    __slots__ = ("_elsewhere", "_held", "_idle", "_seeking", "directory", "members")
+    __slots__ = ("_elsewhere", "_held", "_idle", "_seeking", "_unasked", "directory", "members")
 
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(member, view, incarnation)
@@ -33,6 +33,7 @@ class Seeking(Unheard, abc.ABC):
         self._idle: OrderedDict[bytes, None] = OrderedDict()
         self._elsewhere: OrderedDict[bytes, str] = OrderedDict()
         self._seeking: dict[bytes, list[tuple[Copy, Asked] | Ask]] = {}
+        self._unasked: dict[bytes, None] = {}  # sought while suspended
         self._held: list[tuple[str, Message]] = []  # until the others have been heard
 
     @abc.abstractmethod
@@ -110,6 +111,7 @@ class Seeking(Unheard, abc.ABC):
     def _look_up(self, now: float, root: bytes) -> Sequence[Effect]:
         """Ask who masters a name that is sought."""
         if self.suspended:
+            self._unasked[root] = None
             return []  # the directory is asked when there is a view
         member = directory_member(root, self.members)
         if member != self.member:

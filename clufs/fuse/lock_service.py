@@ -95,6 +95,8 @@ class LockService(Minority):
         """What a write of `data` returns: bytes taken, -errno, or None when it waits."""
         now = monotonic()
         try:
+            if now > self.lease_until_s:
+                self.end_lease()
             if now - self._swept_s > EXIT_SWEEP_S:
                 self.sweep(now)
             line = parse(data)

@@ -9,12 +9,13 @@ come back, with a lock manager that knows of nothing before.
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from clufs.dlm.interface import Event, OwnerEnded, PartyChanged
+from clufs.dlm.interface import Event, OwnerEnded, PartyChanged, Suspended
 from clufs.errors import NoQuorum
 from clufs.fuse import holders
 from clufs.fuse.asks import Ask
@@ -43,10 +44,12 @@ class Minority(Telling):
     """quorate: whether this member has quorum. is_expelled: from expelled() to new_node().
 
     kill_within_s: after the loss of quorum the holders are dead by then; None: they are kept.
-    device: of the file system, known once it is mounted.
+    device: of the file system, known once it is mounted. probe: asks whether the view still holds.
+    lease_until_s: a grant after this time needs a probe first.
     """
 
     device: Device = (0, 0)
+    probe: Callable[[], None]
 
     processes: Processes
 
@@ -66,14 +69,25 @@ class Minority(Telling):
         self.kill_within_s = kill_within_s
         self.quorate = True
         self.is_expelled = False
+        self.lease_until_s = math.inf
         self._kill_timer: Timer | None = None
         self._killed: set[int] = set()
         self._left_behind: set[bytes] = set()
 
     def run(self, event: Event) -> None:
         """Let an event happen; a lock manager whose member was expelled hears of nothing more."""
+        if monotonic() > self.lease_until_s:
+            self.end_lease()
         if not self.is_expelled:
             super().run(event)
+
+    def end_lease(self) -> None:
+        """This member stood still, others may hold what it held: nothing is granted until it is known
+        that its view still holds (design: bet 7)."""
+        self.lease_until_s = math.inf
+        if not self.is_expelled and not self.node.suspended:
+            super().run(Suspended())
+            self.probe()
 
     def own_locks(self) -> list[Lock]:
         """All locks of this member, granted or waiting, wherever they are mastered."""

@@ -22,13 +22,13 @@ from clufs.cluster.formation import Formation, Self
 from clufs.cluster.gate import AgentPlan, Gate
 from clufs.cluster.interface import Peer, Report, View
 from clufs.cluster.verdict import Verdict
-from clufs.dlm.interface import Event, Fenced, Leaving, Life, Suspended, ViewInstalled
+from clufs.dlm.interface import Event, Fenced, Leaving, Life, Resumed, Suspended, ViewInstalled
 from clufs.registry import messages as r
 from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut
 from clufs.registry.log import Stored, Write
 from clufs.registry.replica import Replica
 
-_REGISTRY, _VERDICT = b"R", b"V"
+_REGISTRY, _VERDICT, _PROBE = b"R", b"V", b"P"
 
 # ------------------------------------------------- what is to be done
 
@@ -120,6 +120,7 @@ class Core:
         self._coming: CommandId | None = None
         self._leaving: CommandId | None = None
         self._ins: frozenset[Life] = frozenset()
+        self._stood = 0
 
     # ------------------------------------------------- what is so
 
@@ -177,6 +178,13 @@ class Core:
             effects += self._register(self.replica.retry())
         return effects
 
+    def probe(self) -> list[Effect]:
+        """This member stood still, and its lock manager is suspended: does the view still hold?
+
+        What was said in the view comes back in it or never: then it is resumed.
+        """
+        return self._say(_PROBE, b"") if self.standing else []
+
     def propose(self, command: Command) -> tuple[CommandId, list[Effect]]:
         """Have the registry apply a command; Answered tells the end."""
         id, effects = self.replica.propose(command)
@@ -232,6 +240,8 @@ class Core:
             return self._register(self.replica.said(sender, rest))
         if kind == _VERDICT:
             return self._judge(self.verdict.said(sender, rest))
+        if kind == _PROBE and sender == self.formation.me.peer.id and self.standing:
+            return [Step(Resumed())]
         return []
 
     def _say(self, kind: bytes, body: bytes) -> list[Effect]:
@@ -314,7 +324,11 @@ class Core:
             return []
         self.standing = True
         before, self._ins = self._ins, ins
-        event = ViewInstalled(view.number, self.members, ins - set(self.members))
+        # A view comes back, as it was, when quorum went and came in one configuration.
+        event: Event = Resumed()
+        if view.number != self._stood:
+            event = ViewInstalled(view.number, self.members, ins - set(self.members))
+        self._stood = view.number
         return [
             Step(event),
             *(Step(Fenced(life)) for life in sorted(before - ins)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
@@ -28,7 +29,7 @@ from clufs.member.core import Core, Effect, Start
 from clufs.registry import messages as r
 from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut, error_of
 from clufs.registry.log import Write
-from clufs.timeouts import KEEPALIVE_S
+from clufs.timeouts import KEEPALIVE_S, LEASE_S
 
 log = logging.getLogger("clufsd")
 
@@ -53,6 +54,7 @@ class Hooks:
     applied: a command of the registry took effect. restored: all of the registry may have changed.
     happened: a line for /clu/events. fencing: a line for the fencing log.
     changed: who is in the view, or what is awaited, may have changed.
+    ticked: called every KEEPALIVE_S; with True, this member has stood still for longer than LEASE_S.
     """
 
     step: Callable[[Event], None]
@@ -62,6 +64,7 @@ class Hooks:
     happened: Callable[[c.Happened], None]
     fencing: Callable[[g.Told], None]
     changed: Callable[[], None]
+    ticked: Callable[[bool], None]
 
 
 class _Answer:
@@ -163,6 +166,10 @@ class Runtime:
         """Give the masterships away and say goodbye; `finished` tells that it is done."""
         self.carry_out(self.core.leave())
 
+    def probe(self) -> None:
+        """The lock manager is suspended until it is sure that the view still holds."""
+        self.carry_out(self.core.probe())
+
     def left(self) -> None:
         """The lock manager has given everything away."""
         self.carry_out(self.core.left())
@@ -175,7 +182,11 @@ class Runtime:
         self.carry_out(self.core.report(report))
 
     async def _tick(self) -> None:
+        last = time.clock_gettime(time.CLOCK_BOOTTIME)
         while True:
+            now = time.clock_gettime(time.CLOCK_BOOTTIME)
+            late, last = now - last > LEASE_S, now
+            self._hooks.ticked(late)
             self.carry_out(self.core.tick(monotonic(), self._silent()))
             await trio.sleep(KEEPALIVE_S)
 

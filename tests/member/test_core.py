@@ -3,7 +3,8 @@
 import pytest
 
 from clufs.cluster import gate as g
-from clufs.dlm.interface import Fenced, Leaving, Life, Suspended, ViewInstalled
+from clufs.cluster.interface import QuorumChanged
+from clufs.dlm.interface import Fenced, Leaving, Life, Resumed, Suspended, ViewInstalled
 from clufs.errors import InvalidRequest, NoQuorum
 from clufs.registry.commands import PutNamespace
 from tests.member.cores import AGENT, NAMES, Cores
@@ -165,6 +166,37 @@ def test_a_silent_member_is_expelled_and_the_others_go_on() -> None:
     view = cores.running["provolone"].last(ViewInstalled)
     assert {life.member for life in view.members} == {"provolone", "polishham"}
     assert view.lost == frozenset({Life("pepicelli", 1)})
+
+
+def test_a_member_that_stood_still_goes_on_when_its_view_still_holds() -> None:
+    cores = three()
+    one = cores.running["provolone"]
+    cores.do(one, one.core.probe())
+    assert one.steps[-1] != Resumed()
+    cores.settle()
+    assert one.steps[-1] == Resumed()
+    others = [cores.running[name] for name in NAMES[1:]]
+    assert all(Resumed() not in other.steps for other in others)
+
+
+def test_a_member_that_stood_still_and_was_expelled_meanwhile_does_not_go_on() -> None:
+    cores = three()
+    one = cores.running["pepicelli"]
+    cores.do(one, one.core.probe())
+    cores.kill("pepicelli")
+    assert Resumed() not in one.steps
+
+
+def test_a_view_that_comes_back_with_the_quorum_is_the_same_view() -> None:
+    cores = three()
+    one = cores.running["provolone"]
+    view, steps = one.core.view, len(one.steps)
+    ring = (1, cores.ring)
+    cores.do(one, one.core.report(QuorumChanged(ring, False, (1,))))
+    cores.do(one, one.core.report(QuorumChanged(ring, True, (1, 2, 3))))
+    cores.settle()
+    assert one.steps[steps:] == [Suspended(), Resumed()]
+    assert one.core.view == view
 
 
 def test_nobody_is_fenced_who_is_not_lost() -> None:
