@@ -27,7 +27,9 @@ lint: test-packages $(STAMP)
 	@$(BIN)/mypy --strict --no-error-summary clufs
 	@$(BIN)/python -m pytest --quiet tests/test_layers.py
 
+# BENCH_ETCD=1 installs what the figures of several members are compared with.
 bench: test-packages $(STAMP)
+	@[ -z "$(BENCH_ETCD)" ] || tools/packages.sh $(PYTHON) bench
 	@$(BIN)/python -m tests.bench
 
 lab: test-packages $(STAMP)

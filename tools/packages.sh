@@ -2,7 +2,7 @@
 # Makes sure that the Debian packages clufs needs are there: as root it installs
 # what is missing, otherwise it prints the exact line and fails.
 #
-#   packages.sh PYTHON run|test
+#   packages.sh PYTHON run|test|bench
 
 set -eu
 python=$1
@@ -14,6 +14,11 @@ wanted="fuse3 libfuse3-dev pkg-config gcc libc6-dev"
 # What the tests drive /clu with, and what they read the man pages with.
 if [ "$purpose" = test ]; then
     wanted="$wanted attr bash busybox corosync dash groff-base iproute2 lsof man-db procps rsync util-linux"
+fi
+
+# Whose locks the benchmark compares with.
+if [ "$purpose" = bench ]; then
+    wanted="$wanted etcd-server"
 fi
 
 # Debian's python3 comes without headers and without ensurepip; any other brings both.

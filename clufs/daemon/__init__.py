@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -243,6 +243,7 @@ class Daemon:
 
     def _add_gauges(self) -> None:
         gauges = self.journals.metrics.gauges
+        self.journals.metrics.streams = self._stream_counters
         gauges["resource_blocks"] = (
             "Resource blocks there are",
             lambda: len(self.locks.node.blocks),
@@ -253,6 +254,10 @@ class Daemon:
             "Requests queued on the most wanted block",
             self._longest_queue,
         )
+
+    def _stream_counters(self) -> dict[str, int]:
+        mesh = self.membership.runtime.mesh
+        return {} if mesh is None else asdict(mesh.counters)
 
     def _longest_queue(self) -> float:
         blocks = self.locks.node.blocks.values()

@@ -55,7 +55,10 @@ class Histogram:
 
 
 class Metrics:
-    """The counters of one daemon. gauges: asked when the text is made."""
+    """The counters of one daemon. gauges, streams: asked when the text is made.
+
+    streams: what the streams to other members count.
+    """
 
     def __init__(self) -> None:
         self.grants = 0
@@ -70,6 +73,7 @@ class Metrics:
         self.requested = self._request.add
         self.held_for = self._hold.add
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.streams: Callable[[], dict[str, int]] = dict
 
     def granted_after(self, wait_s: float) -> None:
         """A request was granted after it had waited."""
@@ -112,6 +116,12 @@ class Metrics:
             ),
         ):
             yield CounterMetricFamily(f"clufs_{name}", what, value=count)
+        streams = CounterMetricFamily(
+            "clufs_streams", "What the streams to other members count", labels=["what"]
+        )
+        for what, count in self.streams().items():
+            streams.add_metric([what], count)
+        yield streams
         for name, (what, gauge) in self.gauges.items():
             yield GaugeMetricFamily(f"clufs_{name}", what, value=gauge())
         for name, what, histogram in (

@@ -12,10 +12,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from clufs.daemon import _mind_the_collector
-from tests.bench import crowd, daemon, shells, system_calls
+from tests.bench import cluster, crowd, daemon, shells, system_calls
 from tests.bench.core import many_elsewhere
 from tests.bench.measure import TINY, Size
 from tests.bench.report import Row, Target, figure, machine, table, write_json
@@ -44,6 +45,7 @@ def _rows(size: Size, directory: Path, disk: Path) -> Iterator[Row]:
         yield from crowd.measure_kill(size, clufs)
     yield from daemon.measure_start(size, directory)
     yield from _many_locks(size)
+    yield from cluster.measure(size, directory)
 
 
 def _many_locks(size: Size) -> Iterator[Row]:
@@ -63,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="hardly measure; only see that it runs")
     parser.add_argument("--json", type=Path, default=_BUILD / "bench.json", metavar="FILE")
+    parser.add_argument("--cluster", action="store_true", help="only the rows of three members")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("tests.bench: run it as root: it mounts file systems for others to use")
@@ -73,7 +76,9 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="clufs-bench-") as directory,
         tempfile.TemporaryDirectory(prefix="disk-", dir=_made(_BUILD)) as disk,
     ):
-        rows = list(_rows(size, Path(directory), Path(disk)))
+        only = arguments.cluster
+        found = cluster.measure if only else partial(_rows, disk=Path(disk))
+        rows = list(found(size, Path(directory)))
     write_json(arguments.json, rows, before)
     print(table(rows))
     load = " ".join(f"{one}" for one in os.getloadavg())

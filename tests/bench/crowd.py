@@ -13,7 +13,7 @@ from tests.bench.hand_over import HandOver, queued, until
 from tests.bench.measure import Size, alternate, median_us, pinned, placement
 from tests.bench.report import Row, Target, compared, figure
 from tests.bench.servers import Clufs, Hello
-from tests.bench.system_calls import EX, NL
+from tests.bench.system_calls import EX, NL, pair_on
 
 _KILLS = 3
 _WAITERS = Path(__file__).with_name("waiters.py")
@@ -130,7 +130,7 @@ def measure_clients(size: Size, hello: Hello, clufs: Clufs) -> Iterator[Row]:
     """Many clients at once, each with a lock and a descriptor of its own."""
 
     def writes(path_of: Callable[[int], Path]) -> Callable[[], float]:
-        return lambda: _writes_per_s(path_of, size.clients, size.window_s)
+        return lambda: writes_per_s(path_of, size.clients, size.window_s)
 
     samples = alternate(
         {
@@ -150,7 +150,20 @@ def measure_clients(size: Size, hello: Hello, clufs: Clufs) -> Iterator[Row]:
     )
 
 
-def _writes_per_s(path_of: Callable[[int], Path], clients: int, window_s: float) -> float:
+def writes_per_s(
+    path_of: Callable[[int], Path], clients: int, window_s: float, second: bytes = NL
+) -> float:
+    """So many processes write EX and `second` to a file each."""
+    return per_s(lambda number: _writing(path_of(number), second), clients, window_s) * 2
+
+
+def _writing(path: Path, second: bytes) -> Callable[[], None]:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    return pair_on(fd, EX, second)
+
+
+def per_s(client: Callable[[int], Callable[[], None]], clients: int, window_s: float) -> float:
+    """How often so many processes do together what `client` gives each of them to do."""
     start, go = os.pipe()
     results, result = os.pipe()
     pids = []
@@ -158,7 +171,7 @@ def _writes_per_s(path_of: Callable[[int], Path], clients: int, window_s: float)
         pid = os.fork()
         if pid == 0:
             os.close(go)
-            os._exit(_client(path_of(number), start, result, window_s))
+            os._exit(_count(client(number), start, result, window_s))
         pids.append(pid)
     os.close(start)
     os.close(go)
@@ -172,15 +185,13 @@ def _writes_per_s(path_of: Callable[[int], Path], clients: int, window_s: float)
     return sum(counts) / window_s
 
 
-def _client(path: Path, start: int, result: int, window_s: float) -> int:
-    """Write until the time is over; the pipe's end is the start signal."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+def _count(deed: Callable[[], None], start: int, result: int, window_s: float) -> int:
+    """Do it until the time is over; the pipe's end is the start signal."""
     os.read(start, 1)
     end = monotonic_ns() + int(window_s * 1e9)
     count = 0
     while monotonic_ns() < end:
-        os.write(fd, EX)
-        os.write(fd, NL)
-        count += 2
+        deed()
+        count += 1
     os.write(result, b"%d\n" % count)
     return 0

@@ -9,10 +9,12 @@ from pathlib import Path
 
 _PLACED = """
     hello bare conversions lock flock hello-path bare-path path read shell hand-over hand-over-crowd
+    own-conversions own-lock remote-grant
 """.split()
 _ONCE = """
     core-pair core-conversions core-share clients ls idle waiter-memory kill start
-    block-bytes lock-bytes pause-ms
+    block-bytes lock-bytes pause-ms own-messages remote-messages remote-frames remote-bytes
+    remote-pair remote-clients remote-hand-over
 """.split()
 
 

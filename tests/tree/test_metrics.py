@@ -12,7 +12,7 @@ from clufs.tree.metrics import Metrics
 def samples(metrics: Metrics) -> dict[str, float]:
     """Every sample that Prometheus' own parser finds, by name and bucket."""
     return {
-        sample.name + str(sample.labels.get("le", "")): sample.value
+        sample.name + "".join(sample.labels.values()): sample.value
         for family in text_string_to_metric_families(metrics.text().decode())
         for sample in family.samples
     }
@@ -26,7 +26,7 @@ def test_every_family_says_what_it_counts() -> None:
     assert {name: family.type for name, family in families.items()} == {
         **dict.fromkeys(
             "clufs_grants clufs_waits clufs_notifications clufs_deadlocks clufs_refusals"
-            " clufs_abnormal_releases".split(),
+            " clufs_abnormal_releases clufs_streams".split(),
             "counter",
         ),
         **dict.fromkeys(
@@ -58,6 +58,14 @@ def test_a_histogram_is_cumulative_and_a_bound_belongs_to_its_bucket() -> None:
     ]  # fmt: skip
     assert found["clufs_request_seconds_count"] == 5
     assert found["clufs_request_seconds_sum"] == pytest.approx(7000.00501)
+
+
+def test_what_streams_count_is_asked_when_the_text_is_made() -> None:
+    metrics = Metrics()
+    metrics.streams = lambda: {"messages_sent": 3, "torn": 1}
+    found = samples(metrics)
+    assert found["clufs_streams_totalmessages_sent"] == 3
+    assert found["clufs_streams_totaltorn"] == 1
 
 
 def test_gauges_are_asked_when_the_text_is_made() -> None:

@@ -1,0 +1,159 @@
+"""A program inside a member: does what it is told on standard input, a line of JSON each, and answers so.
+
+`python -m tests.bench.inside PUBLIC` measures where the kernel answers: the round trips to whoever
+tells it are in no figure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic_ns, perf_counter_ns
+from typing import Any
+
+import trio
+
+from clufs.cluster.keys import Keys
+from tests.bench.crowd import writes_per_s
+from tests.bench.hand_over import queued, until
+
+_MESSAGE = bytes(100)
+
+
+class Inside:
+    """The deeds; each public method is one. public: the directory of the lock files."""
+
+    def __init__(self, public: Path) -> None:
+        self._public = public
+        self._files: dict[str, int] = {}
+        self._echo = 0
+
+    def pin(self, cpu: int | None) -> None:
+        """On one CPU, or on all."""
+        cpus = range(os.cpu_count() or 1) if cpu is None else {cpu}
+        os.sched_setaffinity(0, cpus)
+
+    def write(self, name: str, line: str) -> None:
+        """Ask, on a descriptor that stays open."""
+        os.write(self._file(name), line.encode())
+
+    def _file(self, name: str) -> int:
+        if name not in self._files:
+            path = self._public / name
+            self._files[name] = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+        return self._files[name]
+
+    def medians_us(self, name: str, lines: list[str], calls: int) -> list[float]:
+        """The median time of each of these requests, which follow each other again and again."""
+        fd = self._file(name)
+        requests = [line.encode() for line in lines]
+        times: list[list[int]] = [[] for _ in lines]
+        for _ in range(calls):
+            for request, taken in zip(requests, times, strict=True):
+                begin = perf_counter_ns()
+                os.write(fd, request)
+                taken.append(perf_counter_ns() - begin)
+        return [statistics.median(taken) / 1000 for taken in times]
+
+    def pairs_per_s(self, name: str, clients: int, window_s: float) -> float:
+        """EX and UN by so many processes at once, each on a lock of its own."""
+        return writes_per_s(lambda n: self._public / f"{name}{n}", clients, window_s, b"UN\n") / 2
+
+    def ask_ns(self, name: str) -> int:
+        """Ask for EX; when it was granted."""
+        os.write(self._file(name), b"EX\n")
+        return monotonic_ns()
+
+    def give_way_ns(self, name: str) -> int:
+        """Release once somebody waits; when that began."""
+        fd = self._file(name)
+        until(lambda: queued(fd, "waiting") == 1, "the other's request")
+        time.sleep(0.001)  # what asking cost the others is over
+        begin = monotonic_ns()
+        os.write(fd, b"UN\n")
+        return begin
+
+    def hold(self, prefix: str, first: int, count: int, line: str) -> None:
+        """Ask on so many names, each opened and closed: this process owns the locks."""
+        for number in range(first, first + count):
+            fd = os.open(self._public / f"{prefix}{number}", os.O_WRONLY | os.O_CREAT, 0o666)
+            os.write(fd, line.encode())
+            os.close(fd)
+
+    def grants_s(self, names: list[str], seconds: float) -> list[list[float]]:
+        """Convert NL to EX and back, in turn on all names; when each grant came, wall clock."""
+        files = [self._file(name) for name in names]
+        times: list[list[float]] = [[] for _ in names]
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for fd, granted in zip(files, times, strict=True):
+                os.write(fd, b"EX\n")
+                granted.append(time.time())
+                os.write(fd, b"NL\n")
+            time.sleep(0.001)
+        return times
+
+    def tls_round_trips_us(self, keys: str, address: str, port: int, calls: int) -> float:
+        """The median of round trips over trio's TLS, to `serve_tls`."""
+        return trio.run(_round_trips_us, Keys.in_directory(keys).dialing(), address, port, calls)
+
+    def serve_tls(self, keys: str, address: str, port: int) -> None:
+        """Have a process answer round trips, where this one runs, until `end_tls`."""
+        listens, ready = os.pipe()
+        self._echo = os.fork()
+        if self._echo == 0:
+            try:
+                trio.run(_echo, Keys.in_directory(keys).accepting(), address, port, ready)
+            finally:
+                os._exit(1)
+        os.close(ready)
+        os.read(listens, 1)
+        os.close(listens)
+
+    def end_tls(self) -> None:
+        """No more of them."""
+        os.kill(self._echo, signal.SIGKILL)
+        os.waitpid(self._echo, 0)
+
+
+async def _round_trips_us(context: ssl.SSLContext, address: str, port: int, calls: int) -> float:
+    times = []
+    stream = trio.SSLStream(await trio.open_tcp_stream(address, port), context)
+    async with stream:
+        for _ in range(calls):
+            begin = perf_counter_ns()
+            await stream.send_all(_MESSAGE)
+            await stream.receive_some()
+            times.append(perf_counter_ns() - begin)
+    return statistics.median(times) / 1000
+
+
+async def _echo(context: ssl.SSLContext, address: str, port: int, ready: int) -> None:
+    async def serve(tcp: trio.SocketStream) -> None:
+        stream = trio.SSLStream(tcp, context, server_side=True)
+        with suppress(trio.BrokenResourceError):
+            while data := await stream.receive_some():
+                await stream.send_all(data)
+
+    listeners = await trio.open_tcp_listeners(port, host=address)
+    os.close(ready)
+    await trio.serve_listeners(serve, listeners)
+
+
+def _serve(deeds: Inside) -> None:
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        deed: Callable[..., Any] = getattr(deeds, name)
+        print(json.dumps(deed(**arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    _serve(Inside(Path(sys.argv[1])))
