@@ -19,7 +19,7 @@ import trio
 
 from clufs import __version__, notify
 from clufs.config import Config
-from clufs.daemon.facts import ClusterFacts, Witness
+from clufs.daemon.facts import ClusterFacts, Witness, add_metrics
 from clufs.daemon.membership import Membership, RegistryNamespaces
 from clufs.dlm.interface import Event, Recovered, Resumed, Suspended, Ticked, ViewInstalled
 from clufs.dlm.node import Node
@@ -91,6 +91,7 @@ class Daemon:
         self._clear_stale_mount()
         self.standing = trio.Event()
         self._is_ready = False
+        self._installed_s = 0.0
         self._told_status = ""
         self._parted = False
         node = Node(name, 0, (), incarnation)
@@ -121,6 +122,7 @@ class Daemon:
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
         self._furnish(root, groups)
         self._add_gauges()
+        add_metrics(self.journals.metrics, self.membership, self.cluster)
         self.operations = Operations(root, self.service, self.journals)
 
     def _furnish(self, root: Root, groups: Groups) -> None:
@@ -148,6 +150,8 @@ class Daemon:
 
     def _step(self, event: Event) -> None:
         """The lock manager takes an event of the cluster."""
+        if isinstance(event, ViewInstalled):
+            self._installed_s = monotonic()
         self.service.run(event)
         if isinstance(event, ViewInstalled | Resumed):
             self._quorum_timer.cancel()
@@ -219,8 +223,13 @@ class Daemon:
 
     def _recovered(self, effect: Recovered) -> None:
         """Recovery is complete here."""
+        seconds = f"{monotonic() - self._installed_s:.3f}"
         self.journals.events.add(
-            "recovered", view=effect.view, blocks=effect.blocks, locks=effect.locks
+            "recovered",
+            view=effect.view,
+            blocks=effect.blocks,
+            locks=effect.locks,
+            seconds=seconds,
         )
 
     async def _expelled(self, why: str) -> None:

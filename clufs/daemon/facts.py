@@ -13,6 +13,7 @@ from clufs.member.runtime import Runtime
 from clufs.tree.cluster import CONFIRMED, FenceWord, MemberFacts, State, Votes
 from clufs.tree.lock_reports import report
 from clufs.tree.lock_tree import LockTree
+from clufs.tree.metrics import Metrics
 
 
 class Lives(Protocol):
@@ -100,3 +101,20 @@ class Witness:
     def report(self, block: ResourceBlock) -> bytes:
         """The report of a block that is mastered here."""
         return report(block, self._member, monotonic())
+
+
+def add_metrics(metrics: Metrics, lives: Lives, cluster: ClusterFacts) -> None:
+    """What /clu/status/metrics says of the cluster."""
+    metrics.gauges["view"] = ("Number of the installed view, 0 without one", lambda: cluster.view)
+    metrics.gauges["quorate"] = (
+        "Whether requests are granted here",
+        lambda: float(cluster.votes().quorate),
+    )
+    metrics.gauges["members"] = (
+        "Members in the view",
+        lambda: len(lives.runtime.core.members),
+    )
+    metrics.gauges["members_lost"] = (
+        "Lives that are lost and not fenced",
+        lambda: len(lives.runtime.core.gate.lost),
+    )

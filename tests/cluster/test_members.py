@@ -225,6 +225,21 @@ def test_a_clean_leave_is_no_loss_and_hands_over_what_was_mastered(lab: Lab) -> 
     lab.sh(SECOND, "echo UN persistent > /clu/locks/public/kept")
 
 
+def test_a_stranger_on_the_stream_port_is_refused_counted_and_changes_nothing(lab: Lab) -> None:
+    def refused() -> float:
+        text = lab.sh(SECOND, "cat /clu/status/metrics")
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
+        kinds = ("strangers", "garbage", "torn")
+        return sum(float(values[f"clufs_stream_{kind}_total"]) for kind in kinds)
+
+    before = refused()
+    knock = "import socket; s = socket.create_connection(('10.77.0.2', 7788)); s.send(b'let me in'); s.close()"
+    lab.do("exec", FIRST, "--", "python3", "-c", knock)
+    assert within(10, lambda: refused() > before)
+    lab.sh(FIRST, "echo EX > /clu/locks/public/unmoved")
+    lab.sh(SECOND, "echo EX > /clu/locks/public/unmoved")
+
+
 def test_events_tell_the_story(lab: Lab) -> None:
     events = lab.sh(SECOND, "cat /clu/events")
     assert " view number=" in events
