@@ -154,7 +154,7 @@ def test_a_deadlock_over_two_members_is_found_and_shown_whole(lab: Lab) -> None:
 def test_a_holder_elsewhere_is_signalled_on_its_own_member(lab: Lab) -> None:
     script = (
         "trap 'echo heard; echo UN > /clu/locks/public/polite' USR1;"
-        "echo EX signal=USR1 > /clu/locks/public/polite; echo held; sleep 20 & wait; wait"
+        "echo EX signal=USR1 > /clu/locks/public/polite; echo held; sleep 20 > /dev/null & wait; wait"
     )
     holder = lab.start(FIRST, "bash", "-c", script, stdout=subprocess.PIPE)
     assert holder.stdout is not None
