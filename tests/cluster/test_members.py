@@ -230,7 +230,7 @@ def test_a_stranger_on_the_stream_port_is_refused_counted_and_changes_nothing(la
         text = lab.sh(SECOND, "cat /clu/status/metrics")
         values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
         kinds = ("strangers", "garbage", "torn")
-        return sum(float(values[f"clufs_stream_{kind}_total"]) for kind in kinds)
+        return sum(float(values[f'clufs_streams_total{{what="{kind}"}}']) for kind in kinds)
 
     before = refused()
     knock = "import socket; s = socket.create_connection(('10.77.0.2', 7788)); s.send(b'let me in'); s.close()"
