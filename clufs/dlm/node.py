@@ -104,7 +104,7 @@ class Node(Recovery):
             PartyChanged: self._party_changed,
             Received: self._received,
             Suspended: self._suspend,
-            Resumed: self._resume,
+            Resumed: self._resumed,
             ViewInstalled: self._view_installed,
             Fenced: self._fenced,
         }
@@ -222,10 +222,15 @@ class Node(Recovery):
 
     def _view_installed(self, now: float, event: ViewInstalled) -> Sequence[Effect]:
         effects = [*self._install(now, event), *self.survey.installed()]
+        return [*effects, *self._take_early(now)]
+
+    def _resumed(self, now: float, event: Resumed) -> Sequence[Effect]:
+        return [*self._resume(now, event), *self._take_early(now)]
+
+    def _take_early(self, now: float) -> list[Effect]:
+        """What came while this member was suspended, or of a view that was not here yet."""
         early, self._early = self._early, []
-        for received in early:
-            effects += self._received(now, received)
-        return effects
+        return [effect for received in early for effect in self._received(now, received)]
 
     def _on_request(self, now: float, sender: str, message: Ask) -> Sequence[Effect]:
         return self._on_ask(now, message)

@@ -64,3 +64,17 @@ def test_a_look_up_under_way_is_not_sent_again() -> None:
 def test_who_was_not_suspended_is_not_resumed() -> None:
     cluster = Cluster()
     assert cluster.step(HERE, Resumed()) == []
+
+
+def test_what_came_meanwhile_is_heard() -> None:
+    """A message comes once: what was not taken then is taken when the view holds again."""
+    cluster = Cluster()
+    cluster.says(HERE, "anna", "EX")
+    cluster.settle()
+    cluster.step(HERE, Suspended())
+    cluster.says("provolone", "bert", "NL")
+    while any(cluster.wires.values()):
+        cluster.deliver()
+    cluster.step(HERE, Resumed())
+    cluster.settle()
+    assert cluster.lock("provolone", "bert").granted is Mode.NL

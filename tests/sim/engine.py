@@ -254,13 +254,22 @@ class Engine:
                     self._take(daemon, *entry)
                 daemon.cursor = len(ring.log)
 
-    def _tell_quorum(self, daemon: Daemon) -> None:
+    def blink(self) -> None:
+        """Some lose quorum and get it back in one ring, as when expected votes change."""
+        for daemon in self.daemons.values():
+            if self.clock.random.random() < 0.5:
+                self._tell_quorum(daemon, lost=True)
+                self._tell_quorum(daemon)
+
+    def _tell_quorum(self, daemon: Daemon, lost: bool = False) -> None:
         ring = daemon.ring
         if daemon.pid is None or ring is None:
             return
         votes = sum(self.peers[one].votes for one in ring.nodes)
-        report = QuorumChanged(ring.id, 2 * votes > self.total, ring.nodes)
+        report = QuorumChanged(ring.id, 2 * votes > self.total and not lost, ring.nodes)
         delay = self.network.latency + self.clock.random.random() * self.network.jitter * 4
+        if not lost:
+            delay += self.clock.random.choice((0.0, 0.0, 0.01, 0.5))
         daemon.quorum_due = max(daemon.quorum_due, self.clock.now + delay)
         when = daemon.quorum_due - self.clock.now
         self.clock.after(when, self._report_quorum, daemon, daemon.pid, report)

@@ -119,6 +119,9 @@ class Faults:
         pair = self._pair()
         self.world.network.slow[pair] = self.story.latency * self.random.choice((3, 30))
 
+    def _blink(self) -> None:
+        self.world.service.blink()
+
     def _ring_again(self) -> None:
         self.world.service.form_again()
 

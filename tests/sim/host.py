@@ -52,6 +52,7 @@ class Host(abc.ABC):
         self.behind: set[Life] = set()
         self.clients: list[Client] = []
         self.paused = self.dead = False
+        self.paused_at = 0.0
         self.crash_in: int | None = None
         self.deferred: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.view: Any = None
@@ -92,6 +93,10 @@ class Host(abc.ABC):
         self.behind.update(gone)
         self.peers = {life.member: life for life in members}
         return gone
+
+    @abc.abstractmethod
+    def wakes(self, slept: float) -> None:
+        """It has got no CPU for so long, and goes on."""
 
     def awaited(self) -> str:
         """What it waits for, as far as it knows."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clufs.dlm.interface import Fenced, Life, Suspended, ViewInstalled
+from clufs.dlm.interface import Fenced, Life, Resumed, Suspended, ViewInstalled
 from clufs.dlm.node import Node
 from tests.sim.host import Host
 
@@ -157,6 +157,23 @@ class Membership:
                     self.fencing.add(life)
                     self.clock.after(self.clock.about(self.world.story.fence_s), self._fence, life)
 
+    def blink(self) -> None:
+        """Some lose quorum and get it back, and the view stays what it was."""
+        for host in self.world.hosts.values():
+            group = host.view
+            if group is not None and not host.absent() and self.random.random() < 0.5:
+                host.view = None
+                self.clock.note("blinks", host.life)
+                host.step(Suspended())
+                delay = self.clock.about(self.world.story.detect_s)
+                self.clock.after(delay, self.world.when_awake, host, self._unblink, host, group)
+
+    def _unblink(self, host: Host, group: Group) -> None:
+        if self._current(host, group) and host.view is None:
+            host.view = group
+            host.step(Resumed())
+            self._catch_up(host, len(self.out))
+
     # ------------------------------------------------------------ fencing
 
     def _fence(self, life: Life) -> None:
@@ -224,7 +241,10 @@ class Membership:
 
 
 class Follower(Host):
-    """A life that this service tells of views."""
+    """A life that this service tells of views. It does not look at its clock when it wakes."""
+
+    def wakes(self, slept: float) -> None:
+        """It goes on in its view, whatever the others have done meanwhile."""
 
     def left(self) -> None:
         """Everything was let go in order: it is not lost, and there is nothing to fence."""

@@ -11,7 +11,7 @@ from clufs.cluster import gate as g
 from clufs.cluster.formation import Self
 from clufs.cluster.gate import COMMAND, AgentPlan
 from clufs.cluster.interface import Peer, Report
-from clufs.dlm.interface import Event, Fenced, Life, Send, Suspended, ViewInstalled
+from clufs.dlm.interface import Event, Fenced, Life, Resumed, Send, Suspended, ViewInstalled
 from clufs.dlm.node import Node
 from clufs.errors import InvalidRequest, NoQuorum
 from clufs.member import core as c
@@ -20,7 +20,7 @@ from clufs.registry import messages as r
 from clufs.registry.commands import DropNamespace, PutNamespace
 from clufs.registry.log import Write
 from clufs.registry.state import State
-from clufs.timeouts import KEEPALIVE_S, PEER_DEAD_S
+from clufs.timeouts import KEEPALIVE_S, LEASE_S, PEER_DEAD_S
 from tests.sim.clock import Violation
 from tests.sim.disk import Disk
 from tests.sim.engine import Engine
@@ -60,6 +60,7 @@ class Member(Host):
             machine.cleared,
         )
         self.core = Core(me, platform.peers, platform.agents, start)
+        self.stood: ViewInstalled | None = None
         self.silent_since: dict[int, float] = {}
         self.asked: set[Any] = set()
         self._deeds = {
@@ -144,6 +145,12 @@ class Member(Host):
         if not self.dead:
             self.carry(self.core.gate_tick(self.world.clock.now))
 
+    def wakes(self, slept: float) -> None:
+        """Its daemon finds out that it stood still, before it does anything else."""
+        if slept > LEASE_S and self.view is not None and len(self.view.members) > 1:
+            self._step(Suspended())
+            self.carry(self.core.probe())
+
     # ------------------------------------------------------------ what follows
 
     def left(self) -> None:
@@ -169,12 +176,14 @@ class Member(Host):
         clock, claims = self.world.clock, self.world.claims
         clock.note("step", self.life, event)
         if isinstance(event, ViewInstalled):
-            self.view = self.platform.group(event)
+            self.view = self.stood = self.platform.group(event)
             for life in sorted(event.lost):
                 if life not in claims.doomed:
                     claims.lost(life)
         elif isinstance(event, Suspended):
             self.view = None
+        elif isinstance(event, Resumed):
+            self.view = self.stood
         elif isinstance(event, Fenced) and event.life not in claims.over:
             raise Violation(f"{self.life} hears that {event.life} is fenced, and it is not")
         self.step(event)
@@ -264,6 +273,9 @@ class Platform:
 
     def form_again(self) -> None:
         self.engine.form_again()
+
+    def blink(self) -> None:
+        self.engine.blink()
 
     # ------------------------------------------------------------ the engine's reports
 

@@ -22,6 +22,7 @@ MODE_TASTES = {
 
 FAULTS = (
     "crash", "pause", "cut", "cut one way", "isolate", "slow link", "power cut", "ring again",
+    "blink",
 )  # fmt: skip
 WHOLE_FAULTS = (
     "off", "freeze", "engine killed", "slow disk", "full disk", "dead path",

@@ -142,13 +142,14 @@ class World:
 
     def pause(self, host: Host) -> None:
         self.clock.note("pause", host.life)
-        host.paused = True
+        host.paused, host.paused_at = True, self.clock.now
 
     def resume(self, host: Host) -> None:
         if host.dead or not host.paused:
             return
         self.clock.note("resume", host.life)
         host.paused = False
+        host.wakes(self.clock.now - host.paused_at)
         while host.deferred and not host.absent():
             action, words = host.deferred.popleft()
             action(*words)
