@@ -77,7 +77,7 @@ class Open:
 
     master: who was asked. root: of the tree it is about; none for Ended, which may be about many.
     lock: None when the copy is gone. event: None when nobody waits for the answer any more.
-    queued: the edge knows that it waits.
+    queued: the edge knows that it waits. placed: the master has said at which place.
     """
 
     message: Ask | Withdraw | Ended
@@ -86,6 +86,7 @@ class Open:
     lock: Copy | None = None
     event: Asked | None = None
     queued: bool = False
+    placed: bool = False
 
 
 class Copies(Lost, abc.ABC):
@@ -374,6 +375,7 @@ class Copies(Lost, abc.ABC):
         if found is None or found.lock is None:
             return []
         copy = found.lock
+        found.placed = True
         queue = copy.rsb.queue_of(copy)
         queue.remove(copy)
         copy.place = message.place
@@ -436,10 +438,21 @@ class Copies(Lost, abc.ABC):
         return [Notify(copy, message.mode, message.hint)]
 
     def _replay(self, now: float, held: list[Asked]) -> Sequence[Effect]:
-        """Requests that came while the lock was being released, now in their order."""
+        """Requests that came while the lock was being released, now in their order.
+
+        A lock is granted once in a step, so that `client` is that of the request.
+        """
         effects: Effects = []
+        granted: set[Lock] = set()
         for event in held:
-            effects += self._asked(now, event)
+            lock = event.owner.locks.get(event.name)
+            if lock in granted and event.request.verb is Verb.LOCK:
+                error = RequestPending("a request has only just been granted here")
+                effects.append(Refuse(error, event.client))
+                continue
+            heard = self._asked(now, event)
+            granted.update(effect.lock for effect in heard if isinstance(effect, Grant))
+            effects += heard
         return effects
 
     # ---------------------------------------------------------------- the copies

@@ -189,7 +189,7 @@ class Grants:
         contended = [block for block in blocks if block.wants]
         for block in contended:
             for lock in [lock for lock in block.waiting if lock.wanted is Mode.NL]:
-                self._grant_waiting(now, lock)
+                self._grant_waiting(now, lock)  # it waits for nobody, wherever it stands
                 effects.append(Grant(lock, False))
             self._sweep(now, block, effects)
         for block in contended:

@@ -16,7 +16,7 @@ from clufs.dlm.directory import root_of
 from clufs.dlm.grants import Effects
 from clufs.dlm.guests import Guest, lock_of
 from clufs.dlm.homes import Homes, Names
-from clufs.dlm.interface import Asked, Effect, Queue, Refuse, Request, Send, Verb
+from clufs.dlm.interface import Asked, BlockEnded, Done, Effect, Queue, Refuse, Request, Send, Verb
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import (
     Ask,
@@ -30,7 +30,7 @@ from clufs.dlm.messages import (
 from clufs.dlm.modes import INCOMPATIBLE_MASK, Mode, lowers
 from clufs.dlm.rsb import UNIT, ResourceBlock
 from clufs.dlm.seeking import become_lock
-from clufs.errors import NotHeld
+from clufs.errors import Cancelled, NotHeld
 
 _Undecided = Ask | Open
 """A `nowait` request, of another member or of this one: it waits until all others have theirs."""
@@ -88,11 +88,16 @@ class Building:
 class Rebuild(Homes, abc.ABC):
     """Collects what homes tell, and builds."""
 
-    __slots__ = ("_collected",)
+    __slots__ = ("_building", "_collected")
 
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(member, view, incarnation)
         self._collected: dict[bytes, Collected] = {}
+        self._building = False
+
+    def _end_block(self, name: bytes) -> None:
+        if not self._building:  # what is asked again may need it
+            super()._end_block(name)
 
     # ------------------------------------------------------------- collecting
 
@@ -102,11 +107,12 @@ class Rebuild(Homes, abc.ABC):
             root = root_of(part.name)
             roots.add(root)
             self._collected.setdefault(root, Collected()).parts.append(part)
+        # What these homes have asked before is asked again if it still counts.
         self._held = [
             (home, held)
             for home, held in self._held
             if home != sender or not isinstance(held, Ask) or root_of(held.name) not in roots
-        ]  # what of it counts still comes again
+        ]
         for root in roots & self._seeking.keys():
             self._seeking[root] = [
                 found
@@ -125,7 +131,7 @@ class Rebuild(Homes, abc.ABC):
         """Build these trees and go on with them; how many blocks and locks there were."""
         built = {root: self._collected.pop(root, Collected()) for root in roots}
         building = Building()
-        self._frozen = True
+        self._frozen = self._building = True
         for root, collected in built.items():
             self._build_tree(now, root, collected, building)
         counts = len(building.blocks), sum(len(block.granted) for block in building.blocks.values())
@@ -139,10 +145,15 @@ class Rebuild(Homes, abc.ABC):
         for withdraw in building.withdrawn:
             effects += self._withdraw_again(withdraw)
         self._doubtful.clear()
+        self._building = False
+        effects = [effect for effect in effects if not _is_past(effect)]
         effects += self._thaw(now, building.blocks.values())
         for undecided in building.undecided:
             effects += self._decide(now, undecided)
         effects += self._replay(now, building.replays)
+        for block in building.blocks.values():
+            if self.blocks.get(block.name) is block:
+                self._settle(now, block, effects)
         for root in built:
             self._unsettled.pop(root, None)
         return effects, *counts
@@ -247,6 +258,8 @@ class Rebuild(Homes, abc.ABC):
             return []
         if lock is None or event.owner.locks.get(event.name) is not lock:
             return [Refuse(NotHeld("the lock was released before"), event.client)]
+        if lock.queue == "GONE" and event.request.verb in (Verb.UNLOCK, Verb.CANCEL):
+            return self._ended_undecided(lock, event, building)
         if event.request.verb is Verb.UNLOCK:
             building.replays += self._releasing.pop(lock, [])
             return self._unlock(now, lock, event)
@@ -262,6 +275,17 @@ class Rebuild(Homes, abc.ABC):
         if found.queued:
             effects = [effect for effect in effects if type(effect) is not Queue]
         return effects
+
+    def _ended_undecided(self, lock: Copy, event: Asked, building: Building) -> Sequence[Effect]:
+        """A release or cancel finds a new lock that was to be granted at once or not at all."""
+        mine = [found for found in building.undecided if isinstance(found, Open)]
+        first = next(found for found in mine if found.lock is lock)
+        building.undecided.remove(first)
+        building.replays += self._releasing.pop(lock, [])
+        assert first.event is not None
+        self._forget(lock)
+        done = Done(event.request, event.client)
+        return [done, Refuse(Cancelled("the request was given up"), first.event.client)]
 
     def _admit_or_convert(self, now: float, lock: Lock, event: Asked) -> Sequence[Effect]:
         if lock.granted is not None:
@@ -299,6 +323,13 @@ class Rebuild(Homes, abc.ABC):
             and not (isinstance(other.owner, Guest) and other.owner.life in self.phantoms)
             for other in lock.rsb.holders()
         )
+
+
+def _is_past(effect: Effect) -> bool:
+    """The block goes on, or the request that was queued is answered already."""
+    if isinstance(effect, Queue):
+        return effect.lock.queue == "GONE"
+    return isinstance(effect, BlockEnded)
 
 
 def _must_fit(request: Request, held: Mode | None) -> bool:

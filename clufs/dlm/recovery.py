@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from zlib import crc32
 
-from clufs.dlm.copies import Open
+from clufs.dlm.copies import Copy, RemoteBlock
 from clufs.dlm.directory import directory_member
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import (
@@ -55,7 +55,7 @@ from clufs.dlm.messages import (
     Unsettled,
     Withdraw,
 )
-from clufs.dlm.rebuild import Building, Rebuild
+from clufs.dlm.rebuild import Rebuild
 from clufs.limits import COPIES_MESSAGE_BYTES, SEQUENCE_COUNT_BITS
 
 
@@ -199,22 +199,25 @@ class Recovery(Rebuild, abc.ABC):
                 self.directory.masters.update(dict.fromkeys(roots, member))
             else:
                 effects += [Send(member, Masters(self.view, names)) for names in _batches(roots)]
+        past = [
+            found
+            for found in self._open.values()
+            if found.lock is None and found.root in self._unsettled
+        ]
+        for found in past:
+            effects += self._again(found, found.master)
         lost, unsettled = self._without_master(gone)
         for member, roots in self._by_directory(unsettled).items():
             if member == self.member:
                 self._noted.update(dict.fromkeys(roots))
             else:
                 effects += [Send(member, Unsettled(self.view, names)) for names in _batches(roots)]
-        for id, found in list(self._open.items()):
-            if _is_vain(found):
-                del self._open[id]
-                continue
-            if found.master not in gone or found.root in lost:
-                continue
-            if found.root:
-                effects += self._turned_away(now, found)
-            else:
-                del self._open[id]  # locks that are gone here are nowhere
+        asked = [found for found in self._open.values() if found.master in gone]
+        in_vain = [found for found in asked if found.root not in lost]
+        for found in in_vain:
+            self._answered(found.message.id)
+        for found in in_vain:
+            effects += self._turned_away(now, found)
         effects += self._hand_in(now, lost)
         return effects + [Send(member, End(self.view)) for member in self._others()]
 
@@ -241,12 +244,21 @@ class Recovery(Rebuild, abc.ABC):
         unsettled: list[bytes] = []
         for name, block in self.copies.items():
             if block.master in gone:
-                if b".sub/" not in name:
+                if b".sub/" not in name and self._was_mastered(block):
                     lost[name] = directory_member(name, self.members)
             elif name in self._unsettled:
                 unsettled.append(name)
         self._unsettled = {root: self._unsettled[root] for root in unsettled}
         return lost, unsettled
+
+    def _was_mastered(self, block: RemoteBlock) -> bool:
+        """Whether the master said anything of this block: else it may have been another's."""
+        return bool(block.counts) or any(
+            self._open[id].placed
+            for lock in block.waiting
+            if isinstance(lock, Copy)
+            for id in self._open_on[lock]
+        )
 
     # ------------------------------------------------------ what is heard
 
@@ -328,9 +340,6 @@ class Recovery(Rebuild, abc.ABC):
 
     def _recovered(self, now: float) -> Effects:
         effects: Effects = [Send(member, Settled(self.view)) for member in self._others()]
-        for found in list(self._open.values()):
-            if found.master == self.member and found.lock is None:  # of locks that are gone here
-                effects += self._ask_here(now, found, Building())
         effects.append(Recovered(self.view, *self._rebuilt))
         return effects + self._let_go(now)
 
@@ -375,12 +384,6 @@ class Recovery(Rebuild, abc.ABC):
         if unknown and (self._awaited or self._gathering):
             self._held.append((sender, replace(message, locks=unknown)))
         return [*self._never_heard(message.locks), *self._serve_ended(now, message)]
-
-
-def _is_vain(found: Open) -> bool:
-    """Nobody waits for it, and whom it was sent to again may have forgotten it with the last view."""
-    nobody = found.lock is None and found.event is None
-    return nobody and isinstance(found.message, Ask) and found.message.again
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from clufs.dlm.copies import Copy, Open
 from clufs.dlm.directory import Directory, directory_member, root_of
 from clufs.dlm.grants import Effects
-from clufs.dlm.interface import Asked, Effect, Queue, Refuse, Send, Verb
+from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Send, Verb
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Ask, Dropped, Id, LookedUp, Lookup, Message, NotMaster
 from clufs.dlm.modes import Mode
 from clufs.dlm.unheard import Unheard
-from clufs.errors import NoQuorum, NotHeld
+from clufs.errors import Cancelled, NoQuorum, NotHeld
 from clufs.limits import IDLE_NAMES_KEPT
 
 
@@ -148,6 +148,12 @@ class Seeking(Unheard, abc.ABC):
 
     def _take_home(self, now: float, copy: Copy, event: Asked) -> Effects:
         """A new lock that was to go elsewhere is decided here, and stays the same for the edge."""
+        given_up = self._given_up(copy)
+        if given_up:
+            why = Cancelled("taken back before it was asked")
+            effects: Effects = [Done(late.request, late.client) for late in given_up]
+            effects.append(Refuse(why, event.client))
+            return [*effects, *self._drop_told(now, copy, None, False)[1:]]
         self._take_out(copy)
         lock = become_lock(copy)
         name = event.name
@@ -157,15 +163,27 @@ class Seeking(Unheard, abc.ABC):
             self._haunt(now, self._block_for(now, name), Mode.EX, haunting)
         return self._told(self._admit(now, lock, event))
 
+    def _given_up(self, copy: Copy) -> list[Asked]:
+        """The releases and cancels that have followed a request that had no effect."""
+        found = [self._open[id] for id in list(self._open_on[copy])]
+        late = [
+            one
+            for one in found
+            if one.event is not None and not self._is_lock_request(one.message.id)
+        ]
+        for one in late:
+            self._answered(one.message.id)
+        return [one.event for one in late if one.event is not None]
+
     def _on_ask(self, now: float, message: Ask) -> Sequence[Effect]:
         root = root_of(message.name)
         if root in self.blocks or root in self._idle:
             return self._serve(now, message)
-        if root in self._seeking:  # the directory's answer to us is still on its way
-            self._seeking[root].append(message)
-            return []
         if not self._is_complete(root):
             self._held.append((message.id.member, message))
+            return []
+        if root in self._seeking:  # the directory's answer to us is still on its way
+            self._seeking[root].append(message)
             return []
         return [Send(message.id.member, NotMaster(self.view, message.id))]
 
@@ -194,7 +212,7 @@ class Seeking(Unheard, abc.ABC):
         copy, event, root = found.lock, found.event, found.root
         if event.request.verb is not Verb.LOCK:
             return self._not_mastered_release(now, copy, event)
-        if copy is None:
+        if copy is None or copy not in self._open_on:
             return []
         if self._elsewhere.get(root) == found.master:
             del self._elsewhere[root]
@@ -212,7 +230,7 @@ class Seeking(Unheard, abc.ABC):
         self, now: float, copy: Copy | None, event: Asked
     ) -> Sequence[Effect]:
         """A release or cancel that followed a request to where the master no longer was."""
-        if copy is None:
+        if copy is None or copy not in self._open_on:
             return [Refuse(NotHeld("the request had ended before"), event.client)]
         held = self._releasing.pop(copy, [])
         return [*self._ask_master(now, copy, event), *self._replay(now, held)]

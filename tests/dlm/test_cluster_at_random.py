@@ -78,6 +78,7 @@ class Crowd:
 
     def hear(self) -> None:
         """Every request is answered once, and nothing is heard of what was given up."""
+        refused = {effect.client for _, effect in self.cluster.heard if isinstance(effect, Refuse)}
         for _, effect in self.cluster.heard:
             if isinstance(effect, Grant):
                 assert self.asked.pop(effect.lock.client, None) is not None, effect.lock.client
@@ -86,7 +87,8 @@ class Crowd:
             elif isinstance(effect, Released):
                 assert effect.lock.queue == "GONE"
             elif isinstance(effect, Queue):
-                assert effect.lock.queue != "GONE" or effect.lock.client not in self.asked
+                gone = effect.lock.queue == "GONE" and effect.lock.client not in refused
+                assert not gone or effect.lock.client not in self.asked
         self.cluster.heard.clear()
         for node in self.cluster.nodes.values():
             for name, block in node.blocks.items():
