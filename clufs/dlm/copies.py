@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from clufs.dlm.directory import root_of
@@ -46,47 +45,9 @@ from clufs.dlm.messages import (
 )
 from clufs.dlm.modes import Mode
 from clufs.dlm.party_names import PartyNames
-from clufs.dlm.rsb import UNIT, ResourceBlock
+from clufs.dlm.remote import Copy, Open, RemoteBlock
+from clufs.dlm.rsb import UNIT
 from clufs.errors import Cancelled, NoQuorum, RequestPending
-
-
-class RemoteBlock(ResourceBlock):
-    """What this member knows of a resource block elsewhere: its own locks, the value last told.
-
-    master: None while the directory is asked; this member itself while it rebuilds the block.
-    """
-
-    __slots__ = ("master",)
-
-    def __init__(self, name: bytes, now: float, master: str | None) -> None:
-        super().__init__(name, now, 0)
-        self.master = master
-
-
-class Copy(Lock):
-    """A lock whose master is another member; `rsb` is a RemoteBlock."""
-
-    __slots__ = ()
-
-    rsb: RemoteBlock
-
-
-@dataclass(slots=True)
-class Open:
-    """A message that awaits its answer; kept, so that nothing it carries is lost before.
-
-    master: who was asked. root: of the tree it is about; none for Ended, which may be about many.
-    lock: None when the copy is gone. event: None when nobody waits for the answer any more.
-    queued: the edge knows that it waits. placed: the master has said at which place.
-    """
-
-    message: Ask | Withdraw | Ended
-    master: str
-    root: bytes = b""
-    lock: Copy | None = None
-    event: Asked | None = None
-    queued: bool = False
-    placed: bool = False
 
 
 class Copies(Lost, abc.ABC):

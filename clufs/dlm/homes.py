@@ -10,11 +10,11 @@ import abc
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from clufs.dlm.copies import Copy, Open, RemoteBlock
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Owner, Refuse, Send, Verb
 from clufs.dlm.messages import Ask, BlockCopies, Copies, HeldCopy, Withdraw
 from clufs.dlm.modes import Mode, common
+from clufs.dlm.remote import Copy, Open, RemoteBlock
 from clufs.dlm.seeking import Seeking
 from clufs.errors import NotHeld
 from clufs.limits import COPIES_IN_A_MESSAGE, COPIES_MESSAGE_BYTES
@@ -53,6 +53,7 @@ class Homes(Seeking, abc.ABC):
                 block.master = master
                 if master != self.member:
                     told.setdefault(master, []).append(self._tell_copies(now, block, names))
+                    block.is_final = False
         effects: Effects = [
             Send(master, Copies(self.view, batch))
             for master, blocks in told.items()
@@ -100,7 +101,9 @@ class Homes(Seeking, abc.ABC):
                     self.names.of(party),
                 )
             )
-        return BlockCopies(block.name, block.value, block.valid, block.valseq, tuple(locks))
+        return BlockCopies(
+            block.name, block.value, block.valid, block.valseq, tuple(locks), block.is_final
+        )
 
     def _least(self, copy: Copy) -> Mode:
         """What is left of the lock if all took effect that is on its way."""

@@ -374,13 +374,17 @@ class HeldCopy(NamedTuple):
 
 
 class BlockCopies(NamedTuple):
-    """The granted locks of one home on a resource block, and the value that it was told last."""
+    """The granted locks of one home on a resource block, and the value that it was told last.
+
+    is_final: the master itself said that this value is the last one.
+    """
 
     name: bytes
     value: bytes
     valid: bool
     valseq: int
     locks: tuple[HeldCopy, ...]
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +428,32 @@ class Settled:
     view: int
 
 
+class LastWord(NamedTuple):
+    """The value block as its master leaves it."""
+
+    name: bytes
+    value: bytes
+    valid: bool
+    valseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """The sender is leaving and does nothing more with these blocks; what it has not answered had
+    no effect. is_all: no more blocks follow."""
+
+    view: int
+    blocks: tuple[LastWord, ...]
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FarewellHeard:
+    """The sender has heard the whole Farewell."""
+
+    view: int
+
+
 Message = (
     Lookup
     | LookedUp
@@ -455,4 +485,6 @@ Message = (
     | Gather
     | Gathered
     | Settled
+    | Farewell
+    | FarewellHeard
 )

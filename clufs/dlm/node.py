@@ -18,6 +18,7 @@ from clufs.dlm.interface import (
     Effect,
     Event,
     Fenced,
+    Leaving,
     Life,
     OwnerEnded,
     PartyChanged,
@@ -30,6 +31,7 @@ from clufs.dlm.interface import (
     ViewInstalled,
     Withdrew,
 )
+from clufs.dlm.leaving import Leaver
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import (
     Ask,
@@ -38,6 +40,8 @@ from clufs.dlm.messages import (
     Dropped,
     End,
     Ended,
+    Farewell,
+    FarewellHeard,
     Finished,
     Found,
     Gather,
@@ -56,7 +60,6 @@ from clufs.dlm.messages import (
     Withdraw,
     Withdrawn,
 )
-from clufs.dlm.recovery import Recovery
 from clufs.dlm.rsb import ResourceBlock
 from clufs.dlm.survey import Survey
 from clufs.errors import NotHeld
@@ -85,7 +88,7 @@ _OUTLIVES_A_VIEW = frozenset(
 the view it was said in."""
 
 
-class Node(Recovery):
+class Node(Leaver):
     """The lock manager of one member.
 
     incarnation: which life of this member it is; names its locks and requests.
@@ -107,6 +110,7 @@ class Node(Recovery):
             Resumed: self._resumed,
             ViewInstalled: self._view_installed,
             Fenced: self._fenced,
+            Leaving: self._on_leaving,
         }
         self._answers: dict[type, Callable[[float, Any], Sequence[Effect]]] = {
             LookedUp: self._looked_up,
@@ -136,6 +140,8 @@ class Node(Recovery):
             Gather: self._on_gather,
             Gathered: self._on_gathered,
             Settled: self._on_settled,
+            Farewell: self._on_farewell,
+            FarewellHeard: self._on_farewell_heard,
         }
 
     def find(self, name: bytes) -> ResourceBlock | None:
@@ -210,7 +216,9 @@ class Node(Recovery):
             return []
         if isinstance(message, Ask | Withdraw) and message.again:
             return self._on_again(message) if message.view == self.view else []
-        if isinstance(message, Ask | Withdraw | Ended) and not self._is_new(message.id):
+        if isinstance(message, Ask | Withdraw | Ended) and (
+            self._leaving or not self._is_new(message.id)
+        ):
             return []
         return self._hear(now, event.member, message)
 

@@ -11,7 +11,6 @@ import abc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from clufs.dlm.copies import Copy, Open, RemoteBlock
 from clufs.dlm.directory import root_of
 from clufs.dlm.grants import Effects
 from clufs.dlm.guests import Guest, lock_of
@@ -28,6 +27,7 @@ from clufs.dlm.messages import (
     Withdrawn,
 )
 from clufs.dlm.modes import INCOMPATIBLE_MASK, Mode, lowers
+from clufs.dlm.remote import Copy, Open, RemoteBlock
 from clufs.dlm.rsb import UNIT, ResourceBlock
 from clufs.dlm.seeking import become_lock
 from clufs.errors import Cancelled, NotHeld
@@ -57,7 +57,7 @@ class Told:
     def add(self, part: BlockCopies) -> None:
         """A lock above CR that its home has surely kept proves the value that it was told: nobody
         can have written since. Else the highest VALSEQ is the best guess."""
-        proves = False
+        proves = part.is_final
         for copy in part.locks:
             self.blocked |= INCOMPATIBLE_MASK[copy.least]
             proves = proves or copy.least > Mode.CR

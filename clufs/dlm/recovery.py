@@ -27,7 +27,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from zlib import crc32
 
-from clufs.dlm.copies import Copy, RemoteBlock
 from clufs.dlm.directory import directory_member
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import (
@@ -56,6 +55,7 @@ from clufs.dlm.messages import (
     Withdraw,
 )
 from clufs.dlm.rebuild import Rebuild
+from clufs.dlm.remote import Copy, RemoteBlock
 from clufs.limits import COPIES_MESSAGE_BYTES, SEQUENCE_COUNT_BITS
 
 
@@ -246,7 +246,9 @@ class Recovery(Rebuild, abc.ABC):
             if block.master in gone:
                 if b".sub/" not in name and self._was_mastered(block):
                     lost[name] = directory_member(name, self.members)
-            elif name in self._unsettled:
+                continue
+            block.is_final = False
+            if name in self._unsettled:
                 unsettled.append(name)
         self._unsettled = {root: self._unsettled[root] for root in unsettled}
         return lost, unsettled
@@ -341,7 +343,11 @@ class Recovery(Rebuild, abc.ABC):
     def _recovered(self, now: float) -> Effects:
         effects: Effects = [Send(member, Settled(self.view)) for member in self._others()]
         effects.append(Recovered(self.view, *self._rebuilt))
-        return effects + self._let_go(now)
+        return [*effects, *self._let_go(now), *self._after_recovery(now)]
+
+    def _after_recovery(self, now: float) -> Sequence[Effect]:
+        """What else is to be done when the recovery is over."""
+        return []
 
     def _on_settled(self, now: float, sender: str, message: Settled) -> Sequence[Effect]:
         for root, view in list(self._unsettled.items()):

@@ -6,13 +6,13 @@ import abc
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from clufs.dlm.copies import Copy, Open
 from clufs.dlm.directory import Directory, directory_member, root_of
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Send, Verb
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Ask, Dropped, Id, LookedUp, Lookup, Message, NotMaster
 from clufs.dlm.modes import Mode
+from clufs.dlm.remote import Copy, Open
 from clufs.dlm.unheard import Unheard
 from clufs.errors import Cancelled, NoQuorum, NotHeld
 from clufs.limits import IDLE_NAMES_KEPT

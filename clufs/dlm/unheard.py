@@ -8,10 +8,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 
-from clufs.dlm.copies import Copies, Copy
+from clufs.dlm.copies import Copies
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Request, Verb, Withdrew
 from clufs.dlm.judge import judge_release
+from clufs.dlm.remote import Copy
 from clufs.errors import Cancelled, HasSublocks, NotHeld, RequestError
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from clufs.dlm.copies import Copy
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import COMPATIBLE, Mode
 from clufs.dlm.node import Node
+from clufs.dlm.remote import Copy
 from clufs.dlm.rsb import ResourceBlock
 
 
 def check(node: Node, owners: list[Any]) -> None:
     everything = []
-    frozen = node.suspended
+    frozen = node.suspended or node._leaving
     for name, block in node.blocks.items():
         assert block.name == name
         check_block(block, node)
@@ -57,7 +57,7 @@ def check_block(block: ResourceBlock, node: Node) -> None:
     assert len(modes) == len(holders)
     assert block.group_mode() == (max(modes) if modes else None)
     assert len({lock.number for lock in holders}) == len(holders)
-    if node.suspended:
+    if node.suspended or node._leaving:
         return
     if converting:
         assert not fits(converting[0], holders), f"{converting[0]} could be granted"

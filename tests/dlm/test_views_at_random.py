@@ -35,6 +35,10 @@ class Comers(Crowd):
 
     def step(self) -> None:
         pick = self.random.random()
+        for member in list(self.cluster.left):
+            if len(self.cluster.lives) > 1:
+                self.cluster.goes(member)
+                self.cluster.install()
         if pick < self.troubles:
             self.trouble()
         elif pick < 0.4:
@@ -45,8 +49,10 @@ class Comers(Crowd):
     def trouble(self) -> None:
         cluster, choice = self.cluster, self.random.choice
         here, away = list(cluster.lives), [m for m in cluster.names if m not in cluster.lives]
-        what = choice(("lose", "lose", "start", "start", "install", "fence", "fence", "suspend"))
-        if what == "lose" and len(here) > 1:
+        what = choice(
+            ("lose", "lose", "start", "start", "install", "fence", "fence", "suspend", "leave")
+        )
+        if what == "lose" and len(set(here) - cluster.leaving) > 1:
             cluster.loses(choice(here), self.random.random() < 0.5)
             if self.random.random() < 0.8:
                 cluster.install()
@@ -54,14 +60,29 @@ class Comers(Crowd):
             cluster.start(choice(away))
             if self.random.random() < 0.8:
                 cluster.install()
+        elif what == "leave" and len(here) > 1 + len(cluster.leaving):
+            staying = [
+                member
+                for member in here
+                if self.cluster.nodes[member].view and member not in cluster.leaving
+            ]
+            if staying:
+                self.leave(choice(staying))
         elif what == "install":
             cluster.install()
         elif what == "fence" and cluster.unfenced:
             cluster.fence(choice(sorted(cluster.unfenced)))
-        elif what == "suspend":
+        elif what == "suspend" and here:
             member = choice(here)
             cluster.suspend(member)
             cluster.install()
+
+    def leave(self, member: str) -> None:
+        for home, who in list(self.cluster.people):
+            if home == member:
+                self.die(member, who, False)
+                self.hear()
+        self.cluster.leaves(member)
 
     def ask_something(self) -> None:
         zombies = [
@@ -72,8 +93,9 @@ class Comers(Crowd):
         if zombies and self.random.random() < 0.2:
             self.haunt(self.random.choice(zombies))
             return
-        self.members = list(self.cluster.lives)
-        self.act()
+        self.members = [m for m in self.cluster.lives if m not in self.cluster.leaving]
+        if self.members:
+            self.act()
 
     def haunt(self, life: object) -> None:
         """A life that is cut off: one of its owners does something."""

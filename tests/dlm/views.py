@@ -7,10 +7,11 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from clufs.dlm.copies import Copy
 from clufs.dlm.interface import (
     Fenced,
     Grant,
+    Leaving,
+    Left,
     Life,
     Received,
     Recovered,
@@ -21,6 +22,7 @@ from clufs.dlm.interface import (
 from clufs.dlm.messages import Message
 from clufs.dlm.modes import COMPATIBLE, Mode
 from clufs.dlm.node import Node
+from clufs.dlm.remote import Copy
 from tests.dlm.cluster import Cluster
 from tests.dlm.cluster_of_one import Person
 from tests.dlm.oracle import check
@@ -46,6 +48,8 @@ class Views(Cluster):
         self.due: dict[str, deque[Any]] = {}
         self.post: dict[tuple[str, str], deque[tuple[Life, Life, Message]]] = {}
         self.acting: dict[Life, bool] = {}
+        self.leaving: set[str] = set()
+        self.left: set[str] = set()
         self.recovered: dict[str, int] = {}
         self.ex_numbers: dict[bytes, int] = {}
         self.newest: dict[bytes, tuple[int, bytes]] = {}
@@ -69,6 +73,8 @@ class Views(Cluster):
 
         crashed: it does nothing more, but what it had may still be used.
         """
+        self.leaving.discard(member)
+        self.left.discard(member)
         life, node = self.lives.pop(member), self.nodes.pop(member)
         people = {
             who: self.people.pop((home, who)) for home, who in list(self.people) if home == member
@@ -84,6 +90,22 @@ class Views(Cluster):
             if sender == member:
                 for _ in range(self.random.randint(0, len(wire))):
                     wire.pop()
+
+    def leaves(self, member: str) -> None:
+        """The member, all its locks released, leaves in order; it is in `left` when it may go."""
+        self.leaving.add(member)
+        self.step(member, Leaving())
+
+    def goes(self, member: str) -> None:
+        """It has left, and nobody has to fear it."""
+        self.leaving.discard(member)
+        self.left.discard(member)
+        self.nodes.pop(member)
+        self.lives.pop(member)
+        self.gone(
+            {who: self.people.pop((home, who)) for home, who in list(self.people) if home == member}
+        )
+        del self.due[member]
 
     def gone(self, people: dict[str, Person]) -> None:
         """Nobody will ever hear of these again."""
@@ -133,6 +155,8 @@ class Views(Cluster):
                 continue
             heard.append(effect)
             self.heard.append((member, effect))
+            if isinstance(effect, Left):
+                self.left.add(member)
             if isinstance(effect, Recovered):
                 self.recovered[member] = effect.view
             if isinstance(effect, Grant):
@@ -197,7 +221,12 @@ class Views(Cluster):
         self.install()
         for _ in range(100_000):
             if not self.some_time():
-                break
+                if not self.leaving:
+                    break
+                for member in list(self.leaving):
+                    assert member in self.left, "it cannot leave"
+                    self.goes(member)
+                self.install()
             self.check()
             after_each()
         else:

@@ -1,0 +1,51 @@
+"""What a home keeps of what lies at other members: blocks, copies of locks, open requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clufs.dlm.interface import Asked
+from clufs.dlm.lock import Lock
+from clufs.dlm.messages import Ask, Ended, Withdraw
+from clufs.dlm.rsb import ResourceBlock
+
+
+class RemoteBlock(ResourceBlock):
+    """What this member knows of a resource block elsewhere: its own locks, the value last told.
+
+    master: None while the directory is asked; this member itself while it rebuilds the block.
+    is_final: the master has said that it does nothing more with the block, for it is leaving.
+    """
+
+    __slots__ = ("is_final", "master")
+
+    def __init__(self, name: bytes, now: float, master: str | None) -> None:
+        super().__init__(name, now, 0)
+        self.master = master
+        self.is_final = False
+
+
+class Copy(Lock):
+    """A lock whose master is another member; `rsb` is a RemoteBlock."""
+
+    __slots__ = ()
+
+    rsb: RemoteBlock
+
+
+@dataclass(slots=True)
+class Open:
+    """A message that awaits its answer; kept, so that nothing it carries is lost before.
+
+    master: who was asked. root: of the tree it is about; none for Ended, which may be about many.
+    lock: None when the copy is gone. event: None when nobody waits for the answer any more.
+    queued: the edge knows that it waits. placed: the master has said at which place.
+    """
+
+    message: Ask | Withdraw | Ended
+    master: str
+    root: bytes = b""
+    lock: Copy | None = None
+    event: Asked | None = None
+    queued: bool = False
+    placed: bool = False
