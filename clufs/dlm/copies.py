@@ -317,6 +317,7 @@ class Copies(Lost, abc.ABC):
         if found is None or found.lock is None:
             return []
         copy, block = found.lock, found.lock.rsb
+        block.master = found.master  # whatever was heard of another request meanwhile
         self._leave(copy)
         if copy.granted is not None:
             block.counts -= UNIT[copy.granted]

@@ -28,6 +28,7 @@ from clufs.dlm.messages import (
     Queued,
     Unsettled,
 )
+from clufs.dlm.modes import Mode
 from clufs.dlm.node import Node
 from tests.dlm.cluster import MEMBERS, Cluster
 from tests.dlm.cluster_of_one import Person, Story, parse
@@ -126,3 +127,29 @@ def test_a_request_that_waits_for_the_directory_and_comes_again_is_served_once()
     answers = [effect.message for effect in heard if isinstance(effect, Send)]
     kinds = [type(one) for one in answers if getattr(one, "id", None) == ask.id]
     assert kinds == [Queued, Granted]
+
+
+def test_who_grants_is_the_master_whatever_another_request_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gives the name up, turns one request away, takes it again and grants the next."""
+    monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", 0)
+    cluster = Cluster()
+    name = name_with_directory(C)
+    cluster.says(A, "a", "CR", name)
+    cluster.settle()
+    cluster.says(B, "p", "PW", name)
+    cluster.deliver((B, C))
+    cluster.deliver((C, B))
+    cluster.says(B, "q", "NL", name)
+    cluster.says(A, "a", "UN", name)
+    cluster.says(A, "b", "NL", name_with_directory(A))  # the first name is given up
+    cluster.deliver((B, A))  # p is turned away
+    cluster.says(A, "b", "CR", name)
+    for pair in ((A, C), (A, C), (C, A), (B, A), (A, B), (A, B)):
+        cluster.deliver(pair)
+    assert cluster.lock(B, "q", name).granted is Mode.NL
+    cluster.says(B, "q", "UN", name)
+    cluster.settle()
+    assert not [guest for guest in cluster.nodes[A].guests.values() if not guest.locks]
+    assert len(cluster.nodes[A].guests) == 1  # p's

@@ -107,6 +107,13 @@ def gives_up(op: Op) -> bool:
     return claim is not None and claim.told is not None and lowers(claim.told, op.request.mode)
 
 
+def _is_aslant(op: Op) -> bool:
+    """A conversion between CW and PR: a lost master may have granted it and let others in that the
+    old mode excludes. Whoever is refused it by the next master may find those in the way."""
+    told, mode = op.claim.told if op.claim else None, op.request.mode
+    return told is not None and not lowers(told, mode) and not lowers(mode, told)
+
+
 class Claims:
     """The oracle of a run. Every method raises Violation when its rule is broken."""
 
@@ -301,7 +308,7 @@ class Claims:
             known.asked = op.before
         if claim is None or op.request.verb not in (Verb.LOCK, Verb.UNLOCK):
             return
-        if not (cancelled and gives_up(op)):
+        if not (cancelled and gives_up(op)) and not (self.somebody_was_lost and _is_aslant(op)):
             claim.modes = op.modes
         if claim in self.of_life.get(claim.life, ()):
             if claim.modes == 1 << claim.told:
