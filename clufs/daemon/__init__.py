@@ -23,7 +23,7 @@ from clufs.daemon.facts import ClusterFacts, Witness, add_metrics
 from clufs.daemon.membership import Membership, RegistryNamespaces
 from clufs.dlm.interface import Event, Recovered, Resumed, Suspended, Ticked, ViewInstalled
 from clufs.dlm.node import Node
-from clufs.errors import MissingPart, MountError
+from clufs.errors import MissingPart, MountError, ProgramError
 from clufs.fuse import loop, lowlevel, mount_point
 from clufs.fuse.groups import Groups
 from clufs.fuse.lock_handle import LockHandle
@@ -442,6 +442,19 @@ def _mind_the_collector() -> None:
     gc.set_threshold(_GENERATION_0_OBJECTS, _NEVER, _NEVER)
 
 
+def _run(daemon: Daemon) -> None:
+    """Raises the one error of a part that ended the daemon as itself, not as a group."""
+    try:
+        trio.run(daemon.run)
+    except BaseExceptionGroup as group:
+        only: BaseException = group
+        while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
+            only = only.exceptions[0]
+        if isinstance(only, ProgramError):
+            raise only from None
+        raise
+
+
 def serve(place: Place, config: Config) -> None:
     """Run a member on `place` until it is told to end. Raises the ProgramErrors of its parts."""
     store = RegistryStore(place.state)
@@ -449,7 +462,7 @@ def serve(place: Place, config: Config) -> None:
         daemon = Daemon(place, config, store)
         daemon.mount()
         try:
-            trio.run(daemon.run)
+            _run(daemon)
         finally:
             daemon.close()
     finally:

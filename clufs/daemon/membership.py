@@ -116,7 +116,10 @@ class Membership:
         while True:
             await trio.sleep(REJOIN_S)
             try:
-                self._engine = engine_of(self.config)
+                # corosync may stand still, and answers nothing then.
+                self._engine = await trio.to_thread.run_sync(
+                    engine_of, self.config, abandon_on_cancel=True
+                )
             except (MissingPart, ConfigError) as error:
                 if str(error) != said:
                     log.warning("cannot rejoin yet: %s", error)
