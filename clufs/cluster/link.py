@@ -101,6 +101,7 @@ class Link:
         """Wait until the socket is congested, and then until it is not."""
         await self._blocked.wait()
         while self._unsent:
+            self._check_open()
             try:
                 await trio.lowlevel.wait_writable(self.sock)
             except trio.ClosedResourceError as error:
@@ -114,6 +115,11 @@ class Link:
             self.closed = True
             trio.lowlevel.notify_closing(self.sock)
             self.sock.close()
+
+    def _check_open(self) -> None:
+        """Raises TornStream after `close`: a closed socket has no descriptor to wait for."""
+        if self.closed:
+            raise TornStream("closed here")
 
     def _plain(self) -> bytes:
         """Return all that can be decrypted of what has come."""
@@ -134,6 +140,7 @@ class Link:
 
     async def _pull(self) -> None:
         """Wait for bytes and give them to OpenSSL."""
+        self._check_open()
         try:
             await trio.lowlevel.wait_readable(self.sock)
             data = self.sock.recv(_RECEIVE_BYTES)

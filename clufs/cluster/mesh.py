@@ -208,7 +208,10 @@ class Mesh:
             self.counters.refused(error)
             neighbour.trouble = str(error)
             pause = DIAL_MIN_S if neighbour.counters.connections != before else pause * 2
-            await trio.sleep(min(pause, DIAL_MAX_S))
+            with trio.move_on_after(min(pause, DIAL_MAX_S)):
+                await neighbour.arrived.wait()
+                pause = DIAL_MIN_S
+            neighbour.arrived = trio.Event()
 
     async def _dial(self, neighbour: Neighbour) -> PeerError:
         """Connect once and serve the connection to its end; return why it ended."""

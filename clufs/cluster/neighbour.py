@@ -102,6 +102,9 @@ class Neighbour:
     heard: float = 0.0
     spoke: bool = False  # since the last tick
     room: trio.Event = field(default_factory=trio.Event)
+    arrived: trio.Event = field(
+        default_factory=trio.Event
+    )  # a life of it that is there to be dialled
     handling: bool = False
 
     def __post_init__(self, incarnation: int) -> None:
@@ -114,6 +117,8 @@ class Neighbour:
         if self.session.install(incarnation):
             self.heard = now
             self.room.set()
+            if incarnation is not None:
+                self.arrived.set()
 
     def silent_since(self, now: float, dead_s: float) -> float | None:
         """When it was last heard, if it is in the view and that is `dead_s` before `now`; else None."""

@@ -17,7 +17,7 @@ from clufs.cluster.keys import Keys
 from clufs.cluster.mesh import Mesh
 from clufs.errors import GarbageReceived
 from clufs.limits import SEND_WINDOW_BYTES
-from clufs.timeouts import PEER_DEAD_S
+from clufs.timeouts import DIAL_MAX_S, PEER_DEAD_S
 
 A, B, C = (Peer(n, name, f"127.0.0.{n}") for n, name in enumerate(("a", "b", "c"), 1))
 PEERS = (A, B, C)
@@ -57,6 +57,8 @@ class Cluster:
         def handle(sender: int, message: bytes) -> None:
             if message == b"indigestible":
                 raise GarbageReceived("indigestible")
+            if message == b"cut":
+                self.mesh[me]._neighbours[sender].drop("cut")
             self.got[me].append((sender, message))
 
         return handle
@@ -107,6 +109,30 @@ async def test_connections_cut_again_and_again(cluster: Cluster) -> None:
     assert cluster.got[2] == [(1, b"%d" % n) for n in range(400)]
     assert cluster.got[1] == [(2, b"%d" % n) for n in range(400)]
     assert cluster.mesh[1].counters.connections > 2
+
+
+async def test_a_connection_that_is_given_up_while_its_messages_are_handled(
+    cluster: Cluster,
+) -> None:
+    await cluster.start(A, B)
+    for message in (b"before", b"cut", b"after"):
+        cluster.mesh[1].send(2, message)
+        cluster.mesh[2].send(1, message)
+    await until(lambda: len(cluster.got[1]) == len(cluster.got[2]) == 3)
+    assert [m for _, m in cluster.got[2]] == [b"before", b"cut", b"after"]
+
+
+async def test_a_member_that_comes_into_the_view_is_dialled_at_once(cluster: Cluster) -> None:
+    await cluster.start(A, view=None)
+    counters = cluster.mesh[1].counters
+    await until(lambda: counters.unreachable >= 14)  # of two: the pauses are long by now
+    tried = counters.unreachable
+    await until(lambda: counters.unreachable >= tried + 2)
+    await cluster.start(B)
+    cluster.mesh[1].set_view(VIEW)
+    cluster.mesh[1].send(2, b"welcome")
+    with trio.fail_after(DIAL_MAX_S / 2):
+        await until(lambda: cluster.got[2])
 
 
 async def test_a_view_that_comes_later_here(cluster: Cluster) -> None:
