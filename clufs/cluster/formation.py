@@ -31,6 +31,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clufs.cluster.formation_messages import (
+    OLDEST,
     VERSION,
     Again,
     Hello,
@@ -218,7 +219,7 @@ class Formation:
             return "the second clufsd on one machine to end"
         if missing := [self._name(one) for one in self._missing()]:
             return f"the hello of {' '.join(missing)}"
-        if others := [one.name for one in self._hellos.values() if one.version != VERSION]:
+        if others := [one.name for one in self._hellos.values() if not _is_understood(one)]:
             return f"{' '.join(others)} to run a version that speaks formation {VERSION}"
         if not self._is_majority(self._vouched):
             return f"a majority of the votes{self._unheard()}"
@@ -266,6 +267,7 @@ class Formation:
             self._last,
             tuple(sorted(self._gone.items())),
             tuple(sorted(self._left_out)),
+            OLDEST,
         )
         return [*self._suspend(why), _multicast(hello)]
 
@@ -353,7 +355,7 @@ class Formation:
 
     def _all_known(self) -> bool:
         return all(
-            hello.version == VERSION and hello.name == self._name(one)
+            _is_understood(hello) and hello.name == self._name(one)
             for one, hello in self._hellos.items()
         )
 
@@ -428,3 +430,7 @@ class Formation:
 
 def _multicast(message: Message) -> Multicast:
     return Multicast(pack(message))
+
+
+def _is_understood(hello: Hello) -> bool:
+    return hello.oldest <= VERSION and hello.version >= OLDEST

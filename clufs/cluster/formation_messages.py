@@ -9,7 +9,12 @@ import msgspec
 from clufs.cluster.interface import RingId
 
 VERSION = 1
-"""The version of these messages. Members of different versions form no view with each other."""
+"""The version of these messages. A later one may add fields at the end of a message: an earlier one does
+not look at them."""
+
+OLDEST = 1
+"""The oldest version with which this one forms a view; when all members have been brought up to date,
+what only this one understands may be said."""
 
 Processes: TypeAlias = tuple[tuple[int, int], ...]
 """(peer id, pid) of each."""
@@ -26,7 +31,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
 
     highest: the highest view number that it has on disk. last: number and members of the view that
     this incarnation installed last, 0 if none. dropped: of members that are not in it, the lives
-    seen last in a view. left_out: processes of the group that no view waits for.
+    seen last in a view. left_out: processes of the group that no view waits for. oldest: the oldest
+    version that the sender understands.
     """
 
     version: int
@@ -39,6 +45,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     last: tuple[int, Lives]
     dropped: Lives
     left_out: Processes
+    oldest: int = 1
 
 
 class Missed(msgspec.Struct, frozen=True, array_like=True, tag="missed"):

@@ -10,8 +10,11 @@ from clufs.registry.commands import Command, CommandId, Entry
 from clufs.registry.log import Write
 
 VERSION = 1
-"""The version of these messages and of the commands in them. Members of different versions make
-no log together: a member that did not know a command could not apply it."""
+"""The version of these messages and of the commands in them. A member that did not know
+a command could not apply it: what only a later version knows is proposed when all speak it."""
+
+OLDEST = 1
+"""The oldest version with which this one makes a log."""
 
 
 class Tail(msgspec.Struct, frozen=True, array_like=True, tag="tail"):
@@ -19,7 +22,8 @@ class Tail(msgspec.Struct, frozen=True, array_like=True, tag="tail"):
 
     committed: up to here it knows that its log is everybody's. origin: the registry that it is of,
     empty where it is new. votes: the configured ones, by peer id; who counts otherwise would come to
-    another end. Each member's first message in a view.
+    another end. oldest: the oldest version that the sender understands. Each member's first message
+    in a view.
     """
 
     version: int
@@ -28,6 +32,12 @@ class Tail(msgspec.Struct, frozen=True, array_like=True, tag="tail"):
     last: int
     committed: int
     origin: bytes
+    oldest: int = 1
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether its sender and this clufs can make a log together."""
+        return self.oldest <= VERSION and self.version >= OLDEST
 
     def belongs_to(self, origin: bytes) -> bool:
         """Whether the sender can follow a log of this origin: nothing of another was ever committed to it."""

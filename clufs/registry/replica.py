@@ -207,11 +207,11 @@ class Replica:
         self._same = self._sure
         votes = tuple(self.votes.items())
         disk = self._disk
-        tail = m.Tail(m.VERSION, votes, disk.adopted, log.last, self._same, disk.origin)
+        tail = m.Tail(m.VERSION, votes, disk.adopted, log.last, self._same, disk.origin, m.OLDEST)
         return [*self._say(tail), *self._follow()]
 
     def _tail(self, sender: int, tail: m.Tail) -> list[m.Effect]:
-        known = tail.version == m.VERSION and tail.votes == tuple(self.votes.items())
+        known = tail.is_understood and tail.votes == tuple(self.votes.items())
         if not known or sender in self._tails:
             self.dropped += 1
             return []

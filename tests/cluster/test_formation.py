@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 
 from clufs.cluster import formation as f
@@ -75,13 +76,32 @@ def test_garbage_is_counted_and_changes_nothing() -> None:
     assert bus.living[1].formation.dropped == 1
 
 
-def test_no_view_with_another_version() -> None:
+def hello_of(version: int, oldest: int) -> m.Hello:
+    round = ((1, 4), ((1, 9),), 0)
+    return m.Hello(version, round, "provolone", 1, 0, "", 0, (0, ()), (), (), oldest)
+
+
+def alone() -> f.Formation:
     one = f.Formation(f.Self(peers(1)[0], 1, 0), peers(1), 0)
     one.report(QuorumChanged((1, 4), True, (1,)))
     one.report(GroupChanged((1, 4), ((1, 9),)))
-    hello = m.Hello(2, ((1, 4), ((1, 9),), 0), "provolone", 1, 0, "", 0, (0, ()), (), ())
-    assert one.report(Delivered(1, m.pack(hello))) == []
+    return one
+
+
+def test_no_view_with_a_version_that_understands_this_one_no_more() -> None:
+    one = alone()
+    assert one.report(Delivered(1, m.pack(hello_of(version=3, oldest=2)))) == []
     assert "version" in one.waits_for()
+
+
+def test_neighbouring_versions_form_a_view() -> None:
+    one = alone()
+    raw = msgspec.msgpack.decode(m.pack(hello_of(version=2, oldest=1)))
+    later = msgspec.msgpack.encode([*raw, "a field of tomorrow"])
+    assert one.report(Delivered(1, later)) == [f.Store(1)]
+    one = alone()
+    raw = msgspec.msgpack.decode(m.pack(hello_of(version=1, oldest=1)))
+    assert one.report(Delivered(1, msgspec.msgpack.encode(raw[:-1]))) == [f.Store(1)]
 
 
 def test_two_daemons_on_one_machine_form_no_view() -> None:
