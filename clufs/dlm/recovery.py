@@ -352,7 +352,9 @@ class Recovery(Rebuild, abc.ABC):
     def _on_settled(self, now: float, sender: str, message: Settled) -> Sequence[Effect]:
         for root, view in list(self._unsettled.items()):
             block = self.copies.get(root)
-            if block is None or (block.master == sender and view == message.view):
+            if block is None or block.master is None:
+                del self._unsettled[root]  # what was handed in is gone; others are being asked for
+            elif block.master == sender and view == message.view:
                 del self._unsettled[root]
         return []
 

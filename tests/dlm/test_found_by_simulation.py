@@ -6,16 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from clufs.dlm.directory import directory_member
 from clufs.dlm.interface import (
     Asked,
     Cycle,
     Done,
+    Effect,
     Life,
     Received,
     Refuse,
     Send,
     Suspended,
     ViewInstalled,
+    Withdrew,
 )
 from clufs.dlm.messages import (
     Ask,
@@ -25,7 +28,12 @@ from clufs.dlm.messages import (
     Gathered,
     Granted,
     Id,
+    LookedUp,
+    Lookup,
+    Message,
+    NotMaster,
     Queued,
+    Settled,
     Unsettled,
 )
 from clufs.dlm.modes import Mode
@@ -153,3 +161,34 @@ def test_who_grants_is_the_master_whatever_another_request_was_told(
     cluster.settle()
     assert not [guest for guest in cluster.nodes[A].guests.values() if not guest.locks]
     assert len(cluster.nodes[A].guests) == 1  # p's
+
+
+def test_a_tree_that_was_given_up_is_not_unsettled_for_ever() -> None:
+    """Its new master's word comes when others are asked for the name already; they may refuse."""
+    lives = (Life(A, 1), Life(B, 1))
+    lost = frozenset({Life(C, 1)})
+    node, person = Node(A, 1, (*lives, Life(C, 1)), 1), Person("p")
+    names = (b"db/%d" % at for at in range(99))
+    views = (sorted((A, B)), sorted((A, B, C)))
+    name = next(n for n in names if all(directory_member(n, view) == B for view in views))
+
+    def asks() -> list[Effect]:
+        return list(node.step(0.0, Asked(person, name, parse("EX"), "p")))
+
+    def hears(member: str, message: Message) -> list[Message]:
+        effects = node.step(0.0, Received(member, message))
+        return [effect.message for effect in effects if isinstance(effect, Send)]
+
+    asks()
+    (ask,) = hears(B, LookedUp(1, name, C, 0))
+    assert isinstance(ask, Ask)
+    hears(C, Queued(1, ask.id, 5))
+    node.step(0.0, ViewInstalled(2, lives, lost))
+    node.step(0.0, Suspended())
+    node.step(0.0, Withdrew(person.locks[name]))
+    asks()
+    node.step(0.0, ViewInstalled(3, lives, lost))
+    hears(B, Settled(2))
+    (ask,) = hears(B, LookedUp(3, name, B, 0))
+    assert isinstance(ask, Ask)
+    assert hears(B, NotMaster(3, ask.id)) == [Lookup(3, name)]
