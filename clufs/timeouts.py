@@ -290,3 +290,7 @@ that quorum is gone: a view takes a few multicasts and two writes to disk."""
 LEASE_S = 1.0
 """A member that did not come to its clock for so long grants nothing before its view is confirmed: no
 others can have expelled it sooner, as corosync's token alone takes longer."""
+
+JOIN_LATE_S = 10.0
+"""How long a view waits until the registry has let all its members in; then those who are not are expelled.
+It takes a few multicasts and writes to disk."""

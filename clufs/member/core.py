@@ -27,8 +27,10 @@ from clufs.registry import messages as r
 from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut
 from clufs.registry.log import Stored, Write
 from clufs.registry.replica import Replica
+from clufs.timeouts import JOIN_LATE_S
 
-_REGISTRY, _VERDICT, _PROBE = b"R", b"V", b"P"
+_REGISTRY, _VERDICT, _PROBE, _LATE = b"R", b"V", b"P", b"L"
+_ID_BYTES = 4
 
 # ------------------------------------------------- what is to be done
 
@@ -121,6 +123,7 @@ class Core:
         self._leaving: CommandId | None = None
         self._ins: frozenset[Life] = frozenset()
         self._stood = 0
+        self._waits_since: float | None = None
 
     # ------------------------------------------------- what is so
 
@@ -176,6 +179,31 @@ class Core:
             effects += self._judge(self.verdict.silent(now, silent))
         if self.replica.disk_error:
             effects += self._register(self.replica.retry())
+        return effects + self._tell_late(now)
+
+    def _tell_late(self, now: float) -> list[Effect]:
+        """Nobody waits for ever for a joiner that cannot come in, as one with a broken disk: the first
+        of the others says so, and the view's order makes it a verdict."""
+        if self.view is None or self.standing or not self.replica.synced:
+            self._waits_since = None
+            return []
+        if self._waits_since is None:
+            self._waits_since = now
+        ins = self.ins()
+        inside = [life for life in self.members if life in ins]
+        if now - self._waits_since < JOIN_LATE_S or inside[:1] != [self.life]:
+            return []
+        self._waits_since = None
+        late = [one for one, life in self.view.members if Life(self.name(one), life) not in ins]
+        body = b"".join(one.to_bytes(_ID_BYTES, "big") for one in late)
+        return self._say(_LATE, body)
+
+    def _expel_late(self, body: bytes) -> list[Effect]:
+        effects: list[Effect] = []
+        for at in range(0, len(body) - _ID_BYTES + 1, _ID_BYTES):
+            member = int.from_bytes(body[at : at + _ID_BYTES], "big")
+            effects.append(Happened("member-late", (("member", self.name(member)),)))
+            effects += self._form(self.formation.expel(member))
         return effects
 
     def probe(self) -> list[Effect]:
@@ -240,6 +268,8 @@ class Core:
             return self._register(self.replica.said(sender, rest))
         if kind == _VERDICT:
             return self._judge(self.verdict.said(sender, rest))
+        if kind == _LATE:
+            return self._expel_late(rest)
         if kind == _PROBE and sender == self.formation.me.peer.id and self.standing:
             return [Step(Resumed())]
         return []

@@ -62,6 +62,7 @@ class Cores:
         self.ring = 0
         self.pids = 100
         self.now = 0.0
+        self.mute = ""  # the member whose proposals get lost
         self._bus: deque[tuple[int, bytes]] = deque()
 
     def start(self, *names: str, cleared: bool = False) -> None:
@@ -111,6 +112,8 @@ class Cores:
     def _deed(self, one: Running, effect: c.Effect) -> None:
         match effect:
             case f.Multicast():
+                if one.machine.peer.name == self.mute and b"proposal" in effect.data:
+                    return
                 self._bus.append((one.machine.peer.id, effect.data))
             case f.Store():
                 one.machine.view = effect.number

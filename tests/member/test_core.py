@@ -199,6 +199,27 @@ def test_a_view_that_comes_back_with_the_quorum_is_the_same_view() -> None:
     assert one.core.view == view
 
 
+def test_a_joiner_that_cannot_come_in_is_not_waited_for_for_ever() -> None:
+    cores = Cores()
+    cores.start("provolone", "polishham")
+    cores.mute = "pepicelli"
+    cores.start("pepicelli")
+    one = cores.running["provolone"]
+    assert not one.core.standing
+    assert "let pepicelli in" in one.core.waits_for()
+    for _ in range(30):
+        cores.now += 1.0
+        for name in NAMES[:2]:
+            other = cores.running[name]
+            cores.do(other, other.core.tick(cores.now, []))
+        cores.settle()
+    assert cores.running["pepicelli"].expelled
+    assert one.core.standing
+    view = one.last(ViewInstalled)
+    assert {life.member for life in view.members} == set(NAMES[:2])
+    assert view.lost == frozenset()
+
+
 def test_nobody_is_fenced_who_is_not_lost() -> None:
     cores = three(agents=AGENT)
     one = cores.running["provolone"]
