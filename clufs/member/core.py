@@ -123,6 +123,7 @@ class Core:
         self._leaving: CommandId | None = None
         self._ins: frozenset[Life] = frozenset()
         self._stood = 0
+        self._seen: frozenset[Life] = frozenset()
         self._waits_since: float | None = None
 
     # ------------------------------------------------- what is so
@@ -331,7 +332,18 @@ class Core:
         return [
             SetView(view, install.streams),
             Happened("view", (("number", view.number), ("members", members))),
+            *self._comings_and_goings(),
             *self._register(self.replica.installed(view.number, ids)),
+        ]
+
+    def _comings_and_goings(self) -> list[Effect]:
+        before, self._seen = self._seen, frozenset(self.members)
+        moves = [("left", life) for life in sorted(before - self._seen)]
+        if before:
+            moves += [("joined", life) for life in sorted(self._seen - before)]
+        return [
+            Happened(what, (("member", life.member), ("incarnation", life.incarnation)))
+            for what, life in moves
         ]
 
     def _suspend(self, why: str) -> list[Effect]:

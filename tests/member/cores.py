@@ -44,6 +44,7 @@ class Running:
     answers: dict[Any, str | None] = field(default_factory=dict)
     told: list[g.Told] = field(default_factory=list)
     shots: list[g.RunAgent] = field(default_factory=list)
+    events: list[c.Happened] = field(default_factory=list)
     expelled: str = ""
     finished: bool = False
 
@@ -127,6 +128,8 @@ class Cores:
                 one.answers[effect.id] = effect.refusal
             case g.Told():
                 one.told.append(effect)
+            case c.Happened():
+                one.events.append(effect)
             case g.RunAgent():
                 one.shots.append(effect)
             case f.Expelled():

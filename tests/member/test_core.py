@@ -220,6 +220,18 @@ def test_a_joiner_that_cannot_come_in_is_not_waited_for_for_ever() -> None:
     assert view.lost == frozenset()
 
 
+def test_who_comes_and_goes_is_an_event() -> None:
+    cores = three()
+    cores.kill("pepicelli")
+    cores.start("pepicelli")
+    events = cores.running["provolone"].events
+    moves = [(e.what, dict(e.facts)) for e in events if e.what in ("joined", "left")]
+    assert moves[-2:] == [
+        ("left", {"member": "pepicelli", "incarnation": 1}),
+        ("joined", {"member": "pepicelli", "incarnation": 2}),
+    ]
+
+
 def test_nobody_is_fenced_who_is_not_lost() -> None:
     cores = three(agents=AGENT)
     one = cores.running["provolone"]
