@@ -261,6 +261,8 @@ class Copies(Lost, abc.ABC):
         if asked is None:  # it was turned away, and its master is being sought
             return self._drop_told(now, copy, None, False)
         self._answered(asked)
+        if copy.request.value is not None:
+            copy.rsb.is_stale = True
         if master == self.member:
             if copy.granted is None:
                 return self._drop_told(now, copy, None, False)
@@ -318,6 +320,7 @@ class Copies(Lost, abc.ABC):
             return []
         copy, block = found.lock, found.lock.rsb
         block.master = found.master  # whatever was heard of another request meanwhile
+        block.is_stale = False
         self._leave(copy)
         if copy.granted is not None:
             block.counts -= UNIT[copy.granted]

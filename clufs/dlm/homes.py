@@ -109,6 +109,8 @@ class Homes(Seeking, abc.ABC):
         """What is left of the lock if all took effect that is on its way."""
         least = copy.granted
         assert least is not None
+        if copy.rsb.is_stale:
+            return Mode.NL
         for id in self._open_on[copy]:
             mode = _asked_mode(self._open[id])
             if mode is not None:

@@ -15,14 +15,17 @@ class RemoteBlock(ResourceBlock):
 
     master: None while the directory is asked; this member itself while it rebuilds the block.
     is_final: the master has said that it does nothing more with the block, for it is leaving.
+    is_stale: a request that writes was taken back and may have taken effect: no lock here proves the
+        value, until the master tells it again.
     """
 
-    __slots__ = ("is_final", "master")
+    __slots__ = ("is_final", "is_stale", "master")
 
     def __init__(self, name: bytes, now: float, master: str | None) -> None:
         super().__init__(name, now, 0)
         self.master = master
         self.is_final = False
+        self.is_stale = False
 
 
 class Copy(Lock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -192,3 +193,26 @@ def test_a_tree_that_was_given_up_is_not_unsettled_for_ever() -> None:
     (ask,) = hears(B, LookedUp(3, name, B, 0))
     assert isinstance(ask, Ask)
     assert hears(B, NotMaster(3, ask.id)) == [Lookup(3, name)]
+
+
+def test_a_write_that_was_taken_back_leaves_the_value_unproven() -> None:
+    """The lost master may have stored it and told others; the home knows only the value before."""
+    lives = (Life(A, 1), Life(B, 1))
+    node, person = Node(A, 1, (*lives, Life(C, 1)), 1), Person("p")
+    names = (b"db/%d" % at for at in range(99))
+    views = (sorted((A, B)), sorted((A, B, C)))
+    name = next(n for n in names if all(directory_member(n, view) == B for view in views))
+
+    def steps(event: Any) -> list[Message]:
+        effects = node.step(0.0, event)
+        return [effect.message for effect in effects if isinstance(effect, Send)]
+
+    steps(Asked(person, name, parse("EX"), "p"))
+    (ask,) = steps(Received(B, LookedUp(1, name, C, 0)))
+    assert isinstance(ask, Ask)
+    steps(Received(C, Granted(1, ask.id, Mode.EX, 5, True, b"1", True, 4)))
+    steps(Asked(person, name, parse("PR value=2"), "p"))
+    steps(Withdrew(person.locks[name]))
+    told = steps(ViewInstalled(2, lives, frozenset({Life(C, 1)})))
+    (copies,) = [message for message in told if isinstance(message, Copies)]
+    assert copies.blocks[0].locks[0].least is Mode.NL
