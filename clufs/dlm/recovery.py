@@ -103,6 +103,10 @@ class Recovery(Rebuild, abc.ABC):
             reasons.append(f"the fencing of {_listed(lives)}")
         return " and ".join(reasons)
 
+    def is_gathering(self) -> bool:
+        """Whether the members of the view have still to tell what locks they know of."""
+        return bool(self.suspended or self._awaited or self._gathered_by)
+
     def _is_complete(self, root: bytes) -> bool:
         return not self._awaited and root not in self._gathering
 

@@ -44,6 +44,7 @@ class Outcome(IntEnum):
     NOTHING = 1  # no such block, no master, not held
     NOT_MASTER = 2  # ask the directory member
     NOT_NOW = 3  # recovering, or without quorum
+    ONLY_LOST = 4  # nobody in the view knows the name; a lost member that is not fenced yet may
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
@@ -213,6 +214,8 @@ class Queries:
         while True:
             self._must_have_quorum()
             answer = await self._try_master(question, deadline)
+            if answer.outcome == Outcome.ONLY_LOST:
+                raise HostDown("who may hold this is lost and not fenced yet")
             if answer.outcome not in (Outcome.NOT_MASTER, Outcome.NOT_NOW):
                 return answer
             self._masters.pop(question.name, None)
@@ -335,8 +338,10 @@ class Queries:
             master = node.directory.look(name)
         if master is not None:
             return Answer(question.serial, Outcome.FOUND, master=master)
-        known = node.directory_member(name) == node.member and not node.waits_for()
-        return Answer(question.serial, Outcome.NOTHING if known else Outcome.NOT_NOW)
+        outcome = Outcome.NOT_NOW
+        if node.directory_member(name) == node.member and not node.is_gathering():
+            outcome = Outcome.ONLY_LOST if node.lost else Outcome.NOTHING
+        return Answer(question.serial, outcome)
 
 
 def _parts(answer: Answer) -> Iterable[Answer]:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import trio
 
+from clufs.dlm.interface import Life
 from clufs.dlm.rsb import ResourceBlock
 from clufs.errors import GarbageReceived, HostDown
 from clufs.limits import QUERIES_MAX
@@ -263,7 +264,7 @@ async def test_a_master_that_is_replaced_within_the_time_is_waited_for(
         asking.view = left
         for member in left:
             asking.nodes[member].members = left
-            asking.nodes[member].waits_for = lambda: "recovery"  # type: ignore[method-assign]
+            asking.nodes[member].is_gathering = lambda: True  # type: ignore[method-assign]
         asking.queries[HERE].view_changed()
         await trio.sleep(QUERY_S / 2)
         assert not answers
@@ -271,6 +272,19 @@ async def test_a_master_that_is_replaced_within_the_time_is_waited_for(
         asking.nodes[asking.directory(name)].directory.masters[name] = THIRD
     assert answers[0] is not None
     assert answers[0].master == THIRD
+
+
+async def test_what_only_a_lost_member_may_know_of_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    asking = Asking()
+    for member in (HERE, THERE):
+        asking.nodes[member].lost.add(Life(THIRD, 1))
+    began = trio.current_time()
+    for directory in (HERE, THERE):
+        with pytest.raises(HostDown, match="not fenced"):
+            await asking.queries[HERE].facts(asking.name_with_directory(directory))
+    assert trio.current_time() == began
 
 
 async def test_questions_that_are_open_are_bounded(
