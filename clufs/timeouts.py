@@ -205,6 +205,10 @@ MULTICAST_RETRY_MIN_S, MULTICAST_RETRY_MAX_S = 0.001, 0.02
 """corosync that is busy or forms a ring says TRY_AGAIN and does not tell when it is free: the first
 and the longest pause before a multicast is tried again."""
 
+ENGINE_CLOSE_S = 0.5
+"""How long the end of a life waits for corosync's library: it may wait for a corosync that is gone
+for seconds, and for one that stands still for ever."""
+
 FENCING_RETRY_MIN_S, FENCING_RETRY_MAX_S = 1.0, 60.0
 """The pause after all agents have failed doubles from the first to the second; they are tried for ever."""
 

@@ -25,7 +25,7 @@ from clufs.cluster.interface import (
 )
 from clufs.errors import ConfigError, MissingPart
 from clufs.limits import MULTICAST_MAX_BYTES
-from clufs.timeouts import MULTICAST_RETRY_MAX_S, MULTICAST_RETRY_MIN_S
+from clufs.timeouts import ENGINE_CLOSE_S, MULTICAST_RETRY_MAX_S, MULTICAST_RETRY_MIN_S
 
 GROUP = "clufs"
 
@@ -81,9 +81,14 @@ class CorosyncEngine:
         except* lib.CorosyncError as errors:
             tell(EngineLost(str(errors.exceptions[0])))
         finally:
-            self._group.close()
-            if quorum is not None:
-                quorum.close()
+            # The library may wait for a corosync that is dead or stands still.
+            with trio.move_on_after(ENGINE_CLOSE_S, shield=True):
+                await trio.to_thread.run_sync(self._close, quorum, abandon_on_cancel=True)
+
+    def _close(self, quorum: _Quorum | None) -> None:
+        self._group.close()
+        if quorum is not None:
+            quorum.close()
 
     async def _receive(self, source: _Source, tell: Callable[[Report], None]) -> None:
         while True:

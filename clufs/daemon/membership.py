@@ -44,7 +44,7 @@ class Membership:
     """Makes the lives of this member. runtime: the present one.
 
     expelled: called when a life is over, with why; all lock owners of it are gone when it returns.
-    reborn: called when the next one is about to begin.
+    reborn: called when the next one has its number; it begins as soon as there is an engine for it.
     """
 
     def __init__(self, config: Config, store: RegistryStore) -> None:
@@ -70,7 +70,8 @@ class Membership:
     def begin(self) -> None:
         """Make the next life; it does nothing before `run`. Raises MissingPart, ConfigError, StateError."""
         engine, self._engine = self._engine or engine_of(self.config), None
-        self.incarnation = self.store.next_incarnation(self._at_least)
+        if not self.incarnation:
+            self._be_born()
         start = Start(
             self.store.view,
             self.store.stored,
@@ -94,6 +95,9 @@ class Membership:
                 peer_dead_s=self.config.engine.peer_dead_ms / 1000,
             )
 
+    def _be_born(self) -> None:
+        self.incarnation = self.store.next_incarnation(self._at_least)
+
     async def run(self) -> None:
         """Live, and if expelled live again, until cancelled. Raises StateError, ConfigError."""
         while True:
@@ -103,6 +107,9 @@ class Membership:
             await self.expelled(why)
             self._cleared = self.incarnation
             self._at_least = self._known_incarnation() + 1
+            self._be_born()
+            # From here on requests wait, as in every member without quorum.
+            self.reborn()
             await self._begin_again()
 
     def _known_incarnation(self) -> int:
@@ -126,7 +133,6 @@ class Membership:
                     said = str(error)
                 continue
             self.begin()
-            self.reborn()
             return
 
 

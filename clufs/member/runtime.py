@@ -281,6 +281,7 @@ class Runtime:
 
         Raises what the refusal means, or NoQuorum.
         """
+        self._need_life()
         if not self.core.standing:
             raise NoQuorum(f"this member waits for {self.core.waits_for()}")
         id, effects = self.core.propose(command)
@@ -306,6 +307,7 @@ class Runtime:
 
     async def fence(self, member: str, by: str) -> None:
         """Order a member off. Raises NoQuorum, InvalidRequest, or FencingFailed if no agent could."""
+        self._need_life()
         effects = self.core.fence(member, by)
         answer = _Answer()
         known = self.core.ins() | set(self.core.members)
@@ -321,11 +323,15 @@ class Runtime:
 
         Raises NoQuorum, InvalidRequest.
         """
+        self._need_life()
         self.carry_out(self.core.confirm(member, by))
         while any(life.member == member for life in self.core.gate.lost):
-            if self.ended is not None:
-                raise NoQuorum(f"this member was expelled: {self.ended}")
             await self._lives_changed.wait()
+            self._need_life()
+
+    def _need_life(self) -> None:
+        if self.ended is not None:
+            raise NoQuorum(f"this member was expelled: {self.ended}")
 
     def _order_ended(self, effect: g.OrderEnded) -> None:
         for answer in self._orders.pop(effect.life, []):
