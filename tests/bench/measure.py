@@ -23,6 +23,8 @@ class Size:
     locks: int = 1_000_000
     idle_s: float = 6.0
     starts: int = 5
+    recovered: int = 100_000
+    recovery_s: float = 20.0
 
 
 TINY = Size(
@@ -35,6 +37,8 @@ TINY = Size(
     locks=1000,
     idle_s=0.1,
     starts=1,
+    recovered=20,
+    recovery_s=5.0,
 )
 """Enough to see that everything can be measured."""
 
