@@ -27,6 +27,9 @@ OWNER_KILL_WAIT_S = 10.0
 ANCESTOR_LOOK_S = 0.5
 """A wait this old is looked at: does the waiter's own ancestor hold the lock?"""
 
+COMMAND_KEPT_S = 0.5
+"""How long the name of a process is taken to be what it was: an exec(2) shows in reports that late."""
+
 FREEZE_S = 5.0
 """How often what has lived through a young collection is taken out of the collector's sight: a full
 collection of a million locks would stop everything for most of a second."""

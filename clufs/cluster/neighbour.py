@@ -52,31 +52,48 @@ class Counters(Tally):
 
 
 class Outbox:
-    """The neighbours for whom something is queued; `wake` tells the task that flushes."""
+    """The neighbours for whom something is queued; `wake` tells the task that flushes.
 
-    __slots__ = ("_touched", "flushing", "wake")
+    held: whoever holds it flushes before the next task switch, so that nobody needs to be woken,
+    and what one event gives rise to leaves in one write.
+    """
+
+    __slots__ = ("_touched", "held", "wake")
 
     def __init__(self) -> None:
         self._touched: set[Neighbour] = set()
         self.wake = trio.Event()
-        self.flushing = False  # somebody flushes before the next task switch
+        self.held = False
 
     def touch(self, neighbour: Neighbour) -> None:
         """Something is queued for `neighbour`, or ready to be handled."""
         self._touched.add(neighbour)
-        if not self.flushing:
+        if not self.held:
             self.wake.set()
 
+    def post(self, neighbour: Neighbour) -> None:
+        """The same by somebody who calls `flush` before the next task switch."""
+        self._touched.add(neighbour)
+
     def flush(self) -> None:
-        """Handle what is ready and send what is queued, as far as sockets take it."""
-        self.flushing = True
+        """Handle what is ready and send what is queued, as far as sockets take it.
+
+        While somebody holds it, that one will.
+        """
+        if self.held:
+            return
+        self.held = True
         try:
-            while self._touched:
-                neighbour = self._touched.pop()
-                neighbour.handle()
-                neighbour.flush()
+            self.flush_held()
         finally:
-            self.flushing = False
+            self.held = False
+
+    def flush_held(self) -> None:
+        """`flush` by who holds it."""
+        while self._touched:
+            neighbour = self._touched.pop()
+            neighbour.handle()
+            neighbour.flush()
 
 
 @dataclass(slots=True, eq=False)
@@ -190,7 +207,7 @@ class Neighbour:
 
     def _digest(self, link: Link, cutter: Cutter) -> None:
         """Handle every whole frame that has come, and send what that gave rise to."""
-        self.outbox.flushing = True
+        self.outbox.held = True
         try:
             while not link.closed and (frame := cutter.next()) is not None:
                 self._accept(frame)
@@ -200,8 +217,11 @@ class Neighbour:
                 self.handle()
         finally:
             # Answers to others, too, leave without a task switch.
-            self.outbox.touch(self)
-            self.outbox.flush()
+            self.outbox.post(self)
+            try:
+                self.outbox.flush_held()
+            finally:
+                self.outbox.held = False
 
     def _accept(self, frame: Hello | Refusal | Batch) -> None:
         if not isinstance(frame, Batch):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from clufs.dlm.interface import Owner
 from clufs.errors import ClufsError, RequestPending, UnknownProcess
 from clufs.fuse import processes
+from clufs.timeouts import COMMAND_KEPT_S
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
@@ -44,6 +46,7 @@ class ProcessOwner(LockOwner):
 
     __slots__ = (
         "_command",
+        "_named_s",
         "_pid",
         "descriptors",
         "groups",
@@ -58,6 +61,7 @@ class ProcessOwner(LockOwner):
         super().__init__()
         self._pid = pid
         self._command = stat.command
+        self._named_s = monotonic()
         self.pidfd = pidfd
         self.start_time = stat.start_time
         self.is_alive = True
@@ -71,9 +75,11 @@ class ProcessOwner(LockOwner):
 
     @property
     def command(self) -> str:
-        now = processes.command_of(self._pid) if self.is_alive else None
-        if now is not None:
-            self._command = now
+        # It goes with each new lock to a master elsewhere, and reading /proc costs as much as sending it.
+        now_s = monotonic()
+        if now_s - self._named_s > COMMAND_KEPT_S:
+            now = processes.command_of(self._pid) if self.is_alive else None
+            self._command, self._named_s = now or self._command, now_s
         return self._command
 
     def is_above(self, other: Owner) -> bool:

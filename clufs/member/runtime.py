@@ -236,12 +236,12 @@ class Runtime:
     def send(self, member: str, message: Message) -> None:
         """Send a message of the lock manager; it leaves with the next `flush`."""
         if self.mesh is not None:
-            self.mesh.send(self._ids[member], _LOCKS + wire.encode(message))
+            self.mesh.post(self._ids[member], _LOCKS + wire.encode(message))
 
     def send_query(self, member: str, body: bytes) -> None:
         """Send a query or its answer, at once."""
         if self.mesh is not None:
-            self.mesh.send(self._ids[member], _QUERIES + body)
+            self.mesh.post(self._ids[member], _QUERIES + body)
             self.mesh.flush()
 
     def flush(self) -> None:
