@@ -299,7 +299,7 @@ class Daemon:
         options = {"default_permissions", "fsname=clufs", "subtype=clufs", "nosuid", "nodev"}
         if os.geteuid() == 0 or _others_may_be_allowed():
             options.add("allow_other")
-        interrupted = loop.install(self.service.parked.interrupted)
+        interrupted = loop.install(self.service.parked.interrupted, self.service.flush_sent)
         lowlevel.handlers(write=self.operations.write_now, interrupted=interrupted)
         try:
             pyfuse3.init(self.operations, self.place.mount_point, options)

@@ -203,7 +203,7 @@ class LockService(Minority):
                 decided = True
             else:
                 self._deeds[kind](now, effect)
-        self.flush_sent()
+        # What was sent leaves when the loop has no request left: many requests, one write.
         if error is not None:
             raise error
         if waiting is None and not decided:

@@ -34,11 +34,15 @@ class _Unlocked:
         return None
 
 
-def install(on_interrupted: Callable[[list[Request]], object]) -> list[Request]:
+def install(
+    on_interrupted: Callable[[list[Request]], object],
+    before_rest: Callable[[], object] = lambda: None,
+) -> list[Request]:
     """Puts the loop in pyfuse3's place and returns the list to register as `interrupted`.
 
     `on_interrupted` gets the interrupted requests in a list of its own, between two requests,
-    where they may be answered.
+    where they may be answered. `before_rest` is called after one or several requests, before
+    anything else gets its turn.
     """
     interrupted: list[Request] = []
 
@@ -48,6 +52,8 @@ def install(on_interrupted: Callable[[list[Request]], object]) -> list[Request]:
             interrupted.clear()
             on_interrupted(requests)
         turn = lowlevel.turn()
+        if turn != lowlevel.GO_ON:
+            before_rest()
         if turn == lowlevel.DRAINED:
             await trio.lowlevel.wait_readable(fd)
         elif turn == lowlevel.REST:

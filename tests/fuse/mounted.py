@@ -121,6 +121,7 @@ async def mounted(
     lock: Callable[..., int | None] | None = None,
     on_interrupted: Callable[[list[Request]], object] = answer_eintr,
     options: tuple[str, ...] = (),
+    before_rest: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[trio.Event]:
     """Serves `files` on `directory`; the event is set when the loop has ended by itself.
 
@@ -135,7 +136,8 @@ async def mounted(
     pyfuse3.init(files, str(directory), {"fsname=clufs-test", "allow_other", *options})
     try:
         assert lowlevel.installed()
-        lowlevel.handlers(write=write, lock=lock, interrupted=loop.install(on_interrupted))
+        interrupted = loop.install(on_interrupted, before_rest)
+        lowlevel.handlers(write=write, lock=lock, interrupted=interrupted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             try:

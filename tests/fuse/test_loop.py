@@ -27,6 +27,21 @@ async def test_umount_ends_the_loop(tmp_path: Path) -> None:
     assert not lowlevel.installed()
 
 
+async def test_before_rest_is_called_after_every_request(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def write(request: Request, fh: int, data: bytes) -> int:
+        seen.append("write")
+        return len(data)
+
+    async with mounted(Files(), tmp_path, write, before_rest=lambda: seen.append("rest")):
+        for _ in range(3):
+            await run(WRITE, tmp_path / "a")
+    assert seen.count("write") == 3
+    after = [seen[index + 1] for index, what in enumerate(seen) if what == "write"]
+    assert set(after) == {"rest"}
+
+
 async def test_umount_ends_the_loop_after_waiters_were_killed(tmp_path: Path) -> None:
     parked: list[Request] = []
 
