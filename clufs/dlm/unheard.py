@@ -45,6 +45,8 @@ class Unheard(Copies, abc.ABC):
     def _released_here(self, now: float, lock: Copy, event: Asked) -> Effects:
         """Tell the edge of a release that the master has not answered yet."""
         effects: Effects = [Done(event.request, event.client)]
+        if event.request.value is not None:  # no master may ever hear of it
+            lock.rsb.is_final, lock.rsb.is_stale = False, True
         below = self._below(lock)
         if event.request.verb is Verb.UNLOCK_ALL:
             below.pop()
