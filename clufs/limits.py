@@ -27,6 +27,10 @@ SEQUENCE_COUNT_BITS = 40
 IDLE_NAMES_KEPT = 10_000
 """Names whose last lock went and whose master stays known, so that the next lock costs no look-up."""
 
+REMASTER_AFTER = 16
+"""So many requests in a row of one other member on a name, and its master gives it up as soon as no lock
+is left: the next who asks masters it. A move costs five messages, a request at another master two."""
+
 ERRORS_KEPT_PER_USER = 1000
 """Refusals kept per user in /clu/status/errors (contract 1)."""
 

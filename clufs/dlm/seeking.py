@@ -8,12 +8,14 @@ from collections.abc import Sequence
 
 from clufs.dlm.directory import Directory, directory_member, root_of
 from clufs.dlm.grants import Effects
+from clufs.dlm.guests import Guest
 from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Send, Verb
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Ask, Dropped, Id, LookedUp, Lookup, Message, NotMaster
 from clufs.dlm.modes import Mode
 from clufs.dlm.remote import Copy, Open
 from clufs.dlm.unheard import Unheard
+from clufs.dlm.usage import Usage
 from clufs.errors import Cancelled, NoQuorum, NotHeld
 from clufs.limits import IDLE_NAMES_KEPT
 
@@ -24,7 +26,7 @@ class Seeking(Unheard, abc.ABC):
     members: everybody in the view, by name. directory: the names whose directory this member is.
     """
 
-    __slots__ = ("_elsewhere", "_held", "_idle", "_seeking", "_unasked", "directory", "members")
+    __slots__ = ("_elsewhere", "_held", "_idle", "_seeking", "_unasked", "_usage", "directory", "members")
 
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(member, view, incarnation)
@@ -33,6 +35,7 @@ class Seeking(Unheard, abc.ABC):
         self._idle: OrderedDict[bytes, None] = OrderedDict()
         self._elsewhere: OrderedDict[bytes, str] = OrderedDict()
         self._seeking: dict[bytes, list[tuple[Copy, Asked] | Ask]] = {}
+        self._usage = Usage()
         self._unasked: dict[bytes, None] = {}  # sought while suspended
         self._held: list[tuple[str, Message]] = []  # until the others have been heard
 
@@ -50,6 +53,8 @@ class Seeking(Unheard, abc.ABC):
         name, idle = event.name, self._idle
         if name in idle and not self._frozen:  # the usual case: the same member uses the name again
             del idle[name]
+            if type(event.owner) is not Guest:
+                self._usage.used_here(name)
             return self._new_block(now, event)
         root = root_of(name)
         if root in self.blocks or root in idle:
@@ -178,7 +183,10 @@ class Seeking(Unheard, abc.ABC):
     def _on_ask(self, now: float, message: Ask) -> Sequence[Effect]:
         root = root_of(message.name)
         if root in self.blocks or root in self._idle:
-            return self._serve(now, message)
+            effects = self._serve(now, message)
+            if self._usage.asked(root, message.id.member) and root in self._idle:
+                return [*effects, *self._give_up(root)]
+            return effects
         if not self._is_complete(root):
             self._held.append((message.id.member, message))
             return []
@@ -257,13 +265,20 @@ class Seeking(Unheard, abc.ABC):
         """Give up the names that have been idle for longest, where there are too many."""
         effects: list[Effect] = []
         while len(self._idle) > IDLE_NAMES_KEPT and not self.suspended:
-            root, _ = self._idle.popitem(last=False)
-            member = directory_member(root, self.members)
-            if member == self.member:
-                self.directory.dropped(root, member)
-            else:
-                effects.append(Send(member, Dropped(self.view, root, self._sequence)))
+            effects += self._give_up(next(iter(self._idle)))
         return effects
+
+    def _give_up(self, root: bytes) -> list[Effect]:
+        """Master a name with no lock no more: the next member that asks does."""
+        if self.suspended:
+            return []
+        del self._idle[root]
+        self._usage.forget(root)
+        member = directory_member(root, self.members)
+        if member != self.member:
+            return [Send(member, Dropped(self.view, root, self._sequence))]
+        self.directory.dropped(root, member)
+        return []
 
 
 def become_lock(copy: Copy) -> Lock:
