@@ -23,13 +23,13 @@ from clufs.cluster.mesh import Mesh
 from clufs.dlm import wire
 from clufs.dlm.interface import Event, Life, Received
 from clufs.dlm.messages import Message
-from clufs.errors import ClufsError, FencingFailed, GarbageReceived, NoQuorum, StateError
+from clufs.errors import ClufsError, FencingFailed, GarbageReceived, NoQuorum, StateError, TimedOut
 from clufs.member import core as c
 from clufs.member.core import Core, Effect, Start
 from clufs.registry import messages as r
 from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut, error_of
 from clufs.registry.log import Write
-from clufs.timeouts import KEEPALIVE_S, LEASE_S
+from clufs.timeouts import KEEPALIVE_S, LEASE_S, PROPOSE_S
 
 log = logging.getLogger("clufsd")
 
@@ -279,7 +279,7 @@ class Runtime:
     async def propose(self, command: Command) -> None:
         """Have the registry apply a command; returns when a quorum has it on disk.
 
-        Raises what the refusal means, or NoQuorum.
+        Raises what the refusal means, NoQuorum, or TimedOut: then nobody knows what becomes of it.
         """
         self._need_life()
         if not self.core.standing:
@@ -288,7 +288,13 @@ class Runtime:
         answer = _Answer()
         self._proposals[id] = (command, answer)
         self.carry_out(effects)
-        await answer.done.wait()
+        with trio.move_on_after(PROPOSE_S):
+            await answer.done.wait()
+        if not answer.done.is_set():
+            raise TimedOut(
+                f"not on record at a quorum within {PROPOSE_S:g} s, as corosync or a disk stands"
+                " still; it may still come to be"
+            )
         if answer.error is not None:
             raise answer.error
 

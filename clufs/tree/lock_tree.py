@@ -392,7 +392,6 @@ class LockDirectory(Directory):
         new_gid = space.gid if gid is None else gid
         self.tree.need_quorum()
         await self.tree.store.put_namespace(space.name, new_uid, new_gid, new_mode)
-        self.tree.root.namespace_put(space.name, new_uid, new_gid, new_mode)
 
     @property
     def lasting(self) -> bool:  # type: ignore[override]
@@ -469,7 +468,10 @@ class LocksRoot(Directory):
         uid, gid, mode = caller.uid, caller.gid, mode_made(mode)
         self.tree.need_quorum()
         await self.tree.store.put_namespace(name, uid, gid, mode, new=True)
-        return self.namespace_put(name, uid, gid, mode)
+        made = self.find(name)
+        if made is None:
+            raise NoSuchName(f"namespace '{shown(name)}' was made, and removed by another at once")
+        return made
 
     async def rmdir(self, name: bytes, caller: Caller) -> None:
         directory = self.find(name)
@@ -481,4 +483,3 @@ class LocksRoot(Directory):
         if await directory.is_in_use():
             raise NamespaceInUse(f"namespace '{shown(name)}' is in use")
         await self.tree.store.drop_namespace(name)
-        self.namespace_dropped(name)

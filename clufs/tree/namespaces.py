@@ -25,8 +25,9 @@ class Store(Protocol):
     """Where namespaces are kept (registry/). A change has outlived every fault that clufs outlives
     when its call returns; it raises a ClufsError, NoQuorum among them, when nothing is changed.
 
-    With several members `LocksRoot.namespace_put` and `namespace_dropped` are called on each of
-    them for each change, also for one's own.
+    `LocksRoot.namespace_put` and `namespace_dropped` are called on each member for each change, in
+    the one order of all changes; for one's own before its call returns. That call may return when
+    later changes have been made.
     """
 
     def namespaces(self) -> list[tuple[bytes, int, int, int]]:
@@ -39,35 +40,6 @@ class Store(Protocol):
 
     async def drop_namespace(self, name: bytes) -> None:
         """Keep it no longer."""
-
-
-class OwnDisk(Protocol):
-    """A member's own state directory; each call is on its disk when it returns."""
-
-    def namespaces(self) -> list[tuple[bytes, int, int, int]]:
-        """All of them: name, uid, gid, mode."""
-
-    def put_namespace(self, name: bytes, uid: int, gid: int, mode: int) -> None:
-        """Keep one, new or changed."""
-
-    def drop_namespace(self, name: bytes) -> None:
-        """Keep it no longer."""
-
-
-class AloneStore:
-    """The Store of a member that is alone: its own disk is all there is."""
-
-    def __init__(self, disk: OwnDisk) -> None:
-        self._disk = disk
-        self.namespaces = disk.namespaces
-
-    async def put_namespace(
-        self, name: bytes, uid: int, gid: int, mode: int, *, new: bool = False
-    ) -> None:
-        self._disk.put_namespace(name, uid, gid, mode)
-
-    async def drop_namespace(self, name: bytes) -> None:
-        self._disk.drop_namespace(name)
 
 
 def mode_made(mode: int) -> int:

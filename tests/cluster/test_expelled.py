@@ -34,3 +34,18 @@ def test_the_daemon_answers_while_it_lets_go_of_a_corosync_that_is_gone(alone: L
     longest_s = float(watching.communicate(timeout=30)[0])
     alone.do("restart", "provolone", "--what", "corosync")
     assert longest_s < 1
+
+
+def test_mkdir_ends_while_corosync_stands_still(alone: Lab) -> None:
+    quorum = "cat /clu/status/quorum"
+    assert within(20, lambda: "QUORATE=1" in alone.sh("provolone", quorum))
+    alone.do("pause", "provolone", "--what", "corosync")
+    script = "mkdir /clu/locks/still; tail -1 /clu/status/errors"
+    try:
+        said = alone.sh("provolone", script)
+    finally:
+        alone.do("resume", "provolone", "--what", "corosync")
+    assert "locks/still ETIMEDOUT" in said
+    there = "ls /clu/locks"
+    assert within(10, lambda: "still" in alone.sh("provolone", there))
+    assert alone.sh("provolone", "rmdir /clu/locks/still && ls /clu/locks") == "public\n"

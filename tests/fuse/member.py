@@ -22,7 +22,7 @@ from clufs.tree import status
 from clufs.tree.cluster import OneMember
 from clufs.tree.items import FIRST_NUMBER, NOBODY, Root
 from clufs.tree.lock_reports import Testimony
-from clufs.tree.lock_tree import LockDirectory, LockTree
+from clufs.tree.lock_tree import LockDirectory, LocksRoot, LockTree
 from clufs.tree.member import Journals, Member
 from clufs.tree.namespaces import Namespace
 from tests.fuse.mounted import mounted, run
@@ -32,9 +32,10 @@ HERE, THERE, THIRD = "provolone", "polishham", "pepicelli"
 
 
 class Spaces:
-    """A Store in memory. waits: what a change takes, to be awaited."""
+    """A Store in memory. wait, answered: what comes before a change, and before its call returns."""
 
     def __init__(self) -> None:
+        self.roots: list[LocksRoot] = []
         self.kept: dict[bytes, tuple[bytes, int, int, int]] = {}
 
     def namespaces(self) -> list[tuple[bytes, int, int, int]]:
@@ -43,15 +44,24 @@ class Spaces:
     async def wait(self) -> None:
         """Set by tests that want changes to last."""
 
+    async def answered(self) -> None:
+        """Set by tests in which others are sooner to change than the caller to hear."""
+
     async def put_namespace(
         self, name: bytes, uid: int, gid: int, mode: int, *, new: bool = False
     ) -> None:
         await self.wait()
         self.kept[name] = (name, uid, gid, mode)
+        for root in self.roots:
+            root.namespace_put(name, uid, gid, mode)
+        await self.answered()
 
     async def drop_namespace(self, name: bytes) -> None:
         await self.wait()
         del self.kept[name]
+        for root in self.roots:
+            root.namespace_dropped(name)
+        await self.answered()
 
 
 class Mounted(Asking):
@@ -66,6 +76,7 @@ class Mounted(Asking):
         self.events: list[tuple[str, bytes]] = []
         self.trees = {member: self._tree(member) for member in self.nodes}
         self.tree = self.trees[HERE]
+        self.store.roots.append(self.tree.root)
         member = Member(HERE, 1, "0")
         self.journals = Journals(member)
         node = self.nodes[HERE]

@@ -313,6 +313,30 @@ async def test_rmdir_of_a_namespace_that_another_member_uses_is_refused(clu: Mou
     assert b"db" not in clu.store.kept
 
 
+async def test_what_others_do_to_a_namespace_meanwhile_is_not_undone(
+    clu: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller hears of a change when the next ones have been made already."""
+    path = clu.root / "locks" / "db"
+
+    async def dropped() -> None:
+        clu.tree.root.namespace_dropped(b"db")
+
+    async def made() -> None:
+        clu.tree.root.namespace_put(b"db", 0, 0, 0o777)
+
+    monkeypatch.setattr(clu.store, "answered", dropped)
+    assert await clu.runs("os.mkdir(sys.argv[1])", path) == "ENOENT\n"
+    assert await clu.runs("print(os.path.exists(sys.argv[1]))", path) == "False\n"
+    clu.tree.root.namespace_put(b"db", 0, 0, 0o700)
+    assert await clu.runs("os.chmod(sys.argv[1], 0o770)", path) == ""
+    assert await clu.runs("print(os.path.exists(sys.argv[1]))", path) == "False\n"
+    clu.tree.root.namespace_put(b"db", 0, 0, 0o700)
+    monkeypatch.setattr(clu.store, "answered", made)
+    assert await clu.runs("os.rmdir(sys.argv[1])", path) == ""
+    assert await clu.runs("print(os.path.exists(sys.argv[1]))", path) == "True\n"
+
+
 async def test_a_namespace_is_there_when_the_store_says_so(
     clu: Mounted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

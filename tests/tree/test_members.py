@@ -17,7 +17,6 @@ from clufs.tree.items import NOBODY, Caller, Directory, File, Link
 from clufs.tree.lock_tree import LockTree
 from clufs.tree.member import Journals, Member
 from clufs.tree.members import MembersDirectory
-from clufs.tree.namespaces import AloneStore
 from clufs.tree.status import Facts
 
 PROVOLONE = MemberFacts(1, "provolone", 1, "member", "10.77.0.1", 7788, "0.1.0", 9)
@@ -58,18 +57,20 @@ def journals() -> Journals:
 
 
 def locks() -> LockTree:
-    class Disk:
+    class Store:
         def namespaces(self) -> list[tuple[bytes, int, int, int]]:
             return []
 
-        def put_namespace(self, name: bytes, uid: int, gid: int, mode: int) -> None:
+        async def put_namespace(
+            self, name: bytes, uid: int, gid: int, mode: int, *, new: bool = False
+        ) -> None:
             raise AssertionError("nobody makes a namespace here")
 
-        def drop_namespace(self, name: bytes) -> None:
+        async def drop_namespace(self, name: bytes) -> None:
             raise AssertionError("nobody removes a namespace here")
 
     node = Node("provolone", 9)
-    return LockTree(node, AloneStore(Disk()), lambda: 0.0, lambda: 0.0, lambda kind, space: None)
+    return LockTree(node, Store(), lambda: 0.0, lambda: 0.0, lambda kind, space: None)
 
 
 def members(cluster: Cluster, journals: Journals) -> MembersDirectory:
