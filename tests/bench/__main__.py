@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from clufs.daemon import _mind_the_collector
-from tests.bench import cluster, crowd, daemon, shells, system_calls
+from tests.bench import cluster, crowd, daemon, recovery, shells, system_calls
 from tests.bench.core import many_elsewhere
 from tests.bench.measure import TINY, Size
 from tests.bench.report import Row, Target, figure, machine, table, write_json
@@ -45,7 +45,12 @@ def _rows(size: Size, directory: Path, disk: Path) -> Iterator[Row]:
         yield from crowd.measure_kill(size, clufs)
     yield from daemon.measure_start(size, directory)
     yield from _many_locks(size)
+    yield from _of_three(size, directory)
+
+
+def _of_three(size: Size, directory: Path) -> Iterator[Row]:
     yield from cluster.measure(size, directory)
+    yield from recovery.measure(size, directory)
 
 
 def _many_locks(size: Size) -> Iterator[Row]:
@@ -77,7 +82,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="disk-", dir=_made(_BUILD)) as disk,
     ):
         only = arguments.cluster
-        found = cluster.measure if only else partial(_rows, disk=Path(disk))
+        found = _of_three if only else partial(_rows, disk=Path(disk))
         rows = list(found(size, Path(directory)))
     write_json(arguments.json, rows, before)
     print(table(rows))

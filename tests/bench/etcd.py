@@ -35,7 +35,8 @@ def is_installed() -> bool:
     return shutil.which("etcd") is not None
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -137,7 +138,7 @@ class Etcd:
 @contextmanager
 def running(directory: Path) -> Iterator[Etcd]:
     """A node of its own, on ports that nobody else has, gone at the end."""
-    client, peer = _free_ports(2)
+    client, peer = free_ports(2)
     url, peers = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
     words = ["--name", "bench", "--data-dir", str(directory / "etcd"), "--log-level", "error"]
     words += ["--listen-client-urls", url, "--advertise-client-urls", url]

@@ -81,26 +81,6 @@ class Inside:
         os.write(fd, b"UN\n")
         return begin
 
-    def hold(self, prefix: str, first: int, count: int, line: str) -> None:
-        """Ask on so many names, each opened and closed: this process owns the locks."""
-        for number in range(first, first + count):
-            fd = os.open(self._public / f"{prefix}{number}", os.O_WRONLY | os.O_CREAT, 0o666)
-            os.write(fd, line.encode())
-            os.close(fd)
-
-    def grants_s(self, names: list[str], seconds: float) -> list[list[float]]:
-        """Convert NL to EX and back, in turn on all names; when each grant came, wall clock."""
-        files = [self._file(name) for name in names]
-        times: list[list[float]] = [[] for _ in names]
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for fd, granted in zip(files, times, strict=True):
-                os.write(fd, b"EX\n")
-                granted.append(time.time())
-                os.write(fd, b"NL\n")
-            time.sleep(0.001)
-        return times
-
     def tls_round_trips_us(self, keys: str, address: str, port: int, calls: int) -> float:
         """The median of round trips over trio's TLS, to `serve_tls`."""
         return trio.run(_round_trips_us, Keys.in_directory(keys).dialing(), address, port, calls)

@@ -24,7 +24,7 @@ class Size:
     idle_s: float = 6.0
     starts: int = 5
     recovered: int = 100_000
-    recovery_s: float = 20.0
+    recovery_s: float = 6.0
 
 
 TINY = Size(
@@ -38,7 +38,7 @@ TINY = Size(
     idle_s=0.1,
     starts=1,
     recovered=20,
-    recovery_s=5.0,
+    recovery_s=0.5,
 )
 """Enough to see that everything can be measured."""
 

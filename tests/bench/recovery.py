@@ -2,81 +2,66 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+from clufs.cluster.authority import make_keys
 from clufs.dlm.directory import directory_member
-from tests.bench.cluster import Members, lab_up
+from tests.bench.cluster import Teller
+from tests.bench.etcd import free_ports
 from tests.bench.measure import Size
+from tests.bench.recovering import NAMES
 from tests.bench.report import Row, Target, figure
-from tests.cluster.lab import NAMES, within
 
-_HOME, _MASTER, _LOST = NAMES
-_PATIENCE_S = 60.0
-_PROBES = 4
+_LOST = 2
 
 
 def measure(size: Size, directory: Path) -> Iterator[Row]:
     """All blocks have their master on the lost member, and a lock of each of the two others."""
-    with lab_up(directory / "recovery") as members:
-        names = size.recovered // 2
-        _fill(members, names)
+    keys = directory / "keys-of-recovery"
+    make_keys(keys, list(NAMES))
+    blocks = size.recovered // 2
+    with ExitStack() as stack:
+        members = _members(stack, keys)
+        members[_LOST].call("lock", count=blocks, mode="NL")
+        for member in members[:_LOST]:
+            member.tell("lock", count=blocks, mode="PR")
+        for member in members[:_LOST]:
+            member.hear()
         probes = _probes()
-        for name in probes:
-            members.tellers[_MASTER].call("write", name=name, line="NL persistent")
-            members.tellers[_HOME].call("write", name=name, line="NL")
-        begin = time.time()
-        members.tellers[_HOME].tell("grants_s", names=probes, seconds=size.recovery_s)
-        time.sleep(0.2)
-        members.lab.do("kill", _LOST)
-        views, ends = _recovered(members, begin)
-        grants = members.tellers[_HOME].hear()
-    locks = f"{names * 2:,} locks whose master is lost"
-    took = max(ends) - min(views)
-    yield figure("recovery", f"recovery of {locks}, from the view", "s", [took], Target(2))
-    blocked = max(_blocked_s(times, min(views)) for times in grants) * 1000
+        # Each works on what the other masters.
+        for member, name in zip(members, reversed(probes), strict=False):
+            member.call("probe", name=name, seconds=0)
+        for member, name in zip(members, probes, strict=False):
+            member.tell("lose", lost=_LOST, probe=name, seconds=size.recovery_s)
+        found = [member.hear() for member in members[:_LOST]]
+    installed = min(one["view"] for one in found)
+    locks = sum(one["locks"] for one in found)
+    took = max(one["recovered"] for one in found) - installed
+    what = f"recovery of {locks:,} locks, their master lost, from the view"
+    yield figure("recovery", what, "s", [took], Target(2))
+    blocked = max(_blocked_s(one["grants"], installed) for one in found) * 1000
     what = "meanwhile: a lock whose master and directory survive stands still"
     yield figure("recovery-blocked", what, "ms", [blocked], Target(200))
 
 
-def _fill(members: Members, names: int) -> None:
-    members.tellers[_LOST].call("hold", prefix="r", first=0, count=names, line="NL")
-    for member in (_HOME, _MASTER):
-        members.tellers[member].tell("hold", prefix="r", first=0, count=names, line="PR")
-    for member in (_HOME, _MASTER):
-        members.tellers[member].hear()
+def _members(stack: ExitStack, keys: Path) -> list[Teller]:
+    (port,) = free_ports(1)
+    members = []
+    for number in range(len(NAMES)):
+        words = ["-m", "tests.bench.recovering", str(number), str(keys), str(port)]
+        members.append(Teller([sys.executable, *words]))
+        stack.callback(members[-1].close)
+    return members
 
 
 def _probes() -> list[str]:
-    """Names of which the directory is not lost."""
-    every = (f"probe{number}" for number in range(100))
-    found = [n for n in every if directory_member(f"public/{n}".encode(), NAMES) != _LOST]
-    return found[:_PROBES]
-
-
-def _recovered(members: Members, since: float) -> tuple[list[float], list[float]]:
-    """When the survivors had the view without the lost member, and when they had recovered."""
-    views: list[float] = []
-    ends: list[float] = []
-    for member in (_HOME, _MASTER):
-
-        def events(what: str, member: str = member) -> list[float]:
-            lines = members.lab.do("exec", member, "--", "cat", "/clu/events").splitlines()
-            times = [_seconds(line) for line in lines if line.split()[1] == what]
-            return [one for one in times if one >= since]
-
-        if not within(_PATIENCE_S, lambda events=events: events("recovered")):
-            raise RuntimeError(f"{member} did not recover")
-        views.append(events("view")[-1])
-        ends.append(events("recovered")[-1])
-    return views, ends
-
-
-def _seconds(event: str) -> float:
-    return datetime.fromisoformat(event.split()[0]).timestamp()
+    """Two names of which the directory is not lost."""
+    every = (f"public/probe{number}" for number in range(100))
+    return [n for n in every if directory_member(n.encode(), NAMES) != NAMES[_LOST]][:2]
 
 
 def _blocked_s(grants: list[float], since: float) -> float:
