@@ -58,6 +58,8 @@ class ClusterFacts:
             state = "fencing" if core.gate.is_fencing(lost) else "lost"
         elif here is not None:
             state = "member" if core.standing else "joining"
+        elif peer.name == self.me:
+            here, state = core.life, "joining"
         life = lost or here
         record = core.replica.state.lives.get(life) if life is not None else None
         return MemberFacts(

@@ -13,6 +13,7 @@ def test_who_asks_while_corosync_is_gone_waits_until_it_is_back(alone: Lab) -> N
     assert within(10, lambda: " expelled " in alone.sh("provolone", EVENTS))
     nowait = "echo EX nowait > /clu/locks/public/gone || tail -1 /clu/status/errors"
     assert "EHOSTDOWN" in alone.sh("provolone", nowait)
+    assert alone.sh("provolone", "cat /clu/members/self/state") == "joining\n"
     script = "echo EX > /clu/locks/public/gone && echo granted"
     waiting = alone.start("provolone", "sh", "-c", script, stdout=subprocess.PIPE)
     time.sleep(1)
