@@ -191,6 +191,8 @@ class Copies(Lost, abc.ABC):
         assert isinstance(lock, Copy)
         request = event.request
         if lock in self._releasing:
+            if event.parent is None:
+                event.parent = lock.parent  # it may have to make the lock anew
             self._releasing[lock].append(event)
             return []
         if self._asked_of(lock) is None:
@@ -402,13 +404,16 @@ class Copies(Lost, abc.ABC):
         copy.notified = True
         return [Notify(copy, message.mode, message.hint)]
 
-    def _replay(self, now: float, held: list[Asked]) -> Sequence[Effect]:
+    def _replay(
+        self, now: float, held: list[Asked], before: Sequence[Effect] = ()
+    ) -> Sequence[Effect]:
         """Requests that came while the lock was being released, now in their order.
 
-        A lock is granted once in a step, so that `client` is that of the request.
+        A lock is granted once in a step, so that `client` is that of the request; before: what
+        this step has led to already.
         """
         effects: Effects = []
-        granted: set[Lock] = set()
+        granted = {effect.lock for effect in before if isinstance(effect, Grant)}
         for event in held:
             lock = event.owner.locks.get(event.name)
             if lock in granted and event.request.verb is Verb.LOCK:

@@ -299,7 +299,7 @@ class Grants:
         if lock.wanted is not None:
             self._leave_queue(lock)
             lock.kept = None
-        else:
+        elif mode is not None:  # else it has not been asked again yet
             block.remove(lock)
         if mode is not None:
             block.counts -= UNIT[mode]

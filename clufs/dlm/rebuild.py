@@ -93,11 +93,17 @@ class Rebuild(Homes, abc.ABC):
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(member, view, incarnation)
         self._collected: dict[bytes, Collected] = {}
-        self._building = False
+        self._building: Building | None = None
 
     def _end_block(self, name: bytes) -> None:
-        if not self._building:  # what is asked again may need it
+        if self._building is None:  # what is asked again may need it
             super()._end_block(name)
+
+    def _block_for(self, now: float, name: bytes) -> ResourceBlock:
+        block = super()._block_for(now, name)
+        if self._building is not None:
+            self._building.blocks[name] = block
+        return block
 
     # ------------------------------------------------------------- collecting
 
@@ -131,10 +137,12 @@ class Rebuild(Homes, abc.ABC):
         """Build these trees and go on with them; how many blocks and locks there were."""
         built = {root: self._collected.pop(root, Collected()) for root in roots}
         building = Building()
-        self._frozen = self._building = True
+        shared, self._shared = self._shared, True  # blocks end in the usual way: not yet
+        self._frozen, self._building = True, building
         for root, collected in built.items():
             self._build_tree(now, root, collected, building)
-        counts = len(building.blocks), sum(len(block.granted) for block in building.blocks.values())
+        locks = sum(block.size for block in building.blocks.values())
+        counts = len(building.blocks), locks
         effects: Effects = []
         for collected in built.values():
             for message in collected.again:
@@ -145,12 +153,13 @@ class Rebuild(Homes, abc.ABC):
         for withdraw in building.withdrawn:
             effects += self._withdraw_again(withdraw)
         self._doubtful.clear()
-        self._building = False
+        self._building = None
+        self._shared = shared
         effects = [effect for effect in effects if not _is_past(effect)]
         effects += self._thaw(now, building.blocks.values())
         for undecided in building.undecided:
             effects += self._decide(now, undecided)
-        effects += self._replay(now, building.replays)
+        effects += self._replay(now, building.replays, effects)
         for block in building.blocks.values():
             if self.blocks.get(block.name) is block:
                 self._settle(now, block, effects)
@@ -257,6 +266,8 @@ class Rebuild(Homes, abc.ABC):
         if event is None:
             return []
         if lock is None or event.owner.locks.get(event.name) is not lock:
+            if lock is not None:
+                building.replays += self._releasing.pop(lock, [])
             return [Refuse(NotHeld("the lock was released before"), event.client)]
         if lock.queue == "GONE" and event.request.verb in (Verb.UNLOCK, Verb.CANCEL):
             return self._ended_undecided(lock, event, building)

@@ -221,7 +221,7 @@ class Seeking(Unheard, abc.ABC):
         if event.request.verb is not Verb.LOCK:
             return self._not_mastered_release(now, copy, event)
         if copy is None or copy not in self._open_on:
-            return []
+            return [Refuse(Cancelled("the lock was released"), event.client)]
         if self._elsewhere.get(root) == found.master:
             del self._elsewhere[root]
         if copy.rsb.master == found.master:
@@ -238,10 +238,10 @@ class Seeking(Unheard, abc.ABC):
         self, now: float, copy: Copy | None, event: Asked
     ) -> Sequence[Effect]:
         """A release or cancel that followed a request to where the master no longer was."""
-        if copy is None or copy not in self._open_on:
+        if copy is None or event.owner.locks.get(event.name) is not copy:
             return [Refuse(NotHeld("the request had ended before"), event.client)]
         held = self._releasing.pop(copy, [])
-        return [*self._ask_master(now, copy, event), *self._replay(now, held)]
+        return [*self._asked(now, event), *self._replay(now, held)]
 
     # ------------------------------------------------------------- directory
 

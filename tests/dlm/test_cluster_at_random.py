@@ -78,8 +78,10 @@ class Crowd:
 
     def hear(self) -> None:
         """Every request is answered once, and nothing is heard of what was given up."""
-        refused = {effect.client for _, effect in self.cluster.heard if isinstance(effect, Refuse)}
-        for _, effect in self.cluster.heard:
+        heard = [effect for _, effect in self.cluster.heard]
+        answered = {effect.client for effect in heard if isinstance(effect, Refuse)}
+        answered |= {effect.lock.client for effect in heard if isinstance(effect, Grant)}
+        for effect in heard:
             if isinstance(effect, Grant):
                 assert self.asked.pop(effect.lock.client, None) is not None, effect.lock.client
             elif isinstance(effect, Refuse):
@@ -87,7 +89,7 @@ class Crowd:
             elif isinstance(effect, Released):
                 assert effect.lock.queue == "GONE"
             elif isinstance(effect, Queue):
-                gone = effect.lock.queue == "GONE" and effect.lock.client not in refused
+                gone = effect.lock.queue == "GONE" and effect.lock.client not in answered
                 assert not gone or effect.lock.client not in self.asked
         self.cluster.heard.clear()
         for node in self.cluster.nodes.values():

@@ -160,13 +160,15 @@ class Views(Cluster):
             if isinstance(effect, Recovered):
                 self.recovered[member] = effect.view
             if isinstance(effect, Grant):
-                self.note(effect)
+                self.note(effect, node)
         return heard
 
-    def note(self, effect: Grant) -> None:
+    def note(self, effect: Grant, node: Node) -> None:
         """Sequencers grow: a lock that nobody else can hold comes after all before it."""
         lock = effect.lock
         if lock.granted is Mode.EX:
+            if isinstance(lock, Copy) and node._least(lock) is not Mode.EX:
+                return  # its owner has released it meanwhile
             name = lock.rsb.name
             assert lock.number >= self.ex_numbers.get(name, 0), "a sequencer went back"
             self.ex_numbers[name] = lock.number
@@ -267,4 +269,4 @@ class Views(Cluster):
             if not isinstance(effect, Send):
                 self.heard.append((life.member, effect))
                 if isinstance(effect, Grant):
-                    self.note(effect)
+                    self.note(effect, node)
