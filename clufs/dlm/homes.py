@@ -102,7 +102,13 @@ class Homes(Seeking, abc.ABC):
                 )
             )
         return BlockCopies(
-            block.name, block.value, block.valid, block.valseq, tuple(locks), block.is_final
+            block.name,
+            block.value,
+            block.valid,
+            block.valseq,
+            tuple(locks),
+            block.is_final,
+            block.writer,
         )
 
     def _least(self, copy: Copy) -> Mode:

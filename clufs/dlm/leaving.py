@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from clufs.dlm.grants import Effects
 from clufs.dlm.guests import Guest, lock_of
 from clufs.dlm.interface import Effect, Leaving, Left, Life, Send
-from clufs.dlm.messages import Farewell, FarewellHeard, LastWord
+from clufs.dlm.messages import Farewell, FarewellHeard, Id, LastWord
 from clufs.dlm.modes import PROTECTED_WRITE_OR_MORE
 from clufs.dlm.recovery import Recovery
 from clufs.dlm.rsb import ResourceBlock
@@ -63,7 +63,8 @@ class Leaver(Recovery, abc.ABC):
         size = 0
         for block in blocks:
             valid = block.valid and not self._writer_is_lost(block)
-            batch.append(LastWord(block.name, block.value, valid, block.valseq))
+            writer = _writer(block)
+            batch.append(LastWord(block.name, block.value, valid, block.valseq, writer))
             size += len(block.name) + len(block.value)
             if size >= COPIES_MESSAGE_BYTES:
                 found.append(tuple(batch))
@@ -94,7 +95,7 @@ class Leaver(Recovery, abc.ABC):
                 if (block.value, block.valid) != (word.value, word.valid):
                     block.value_at = now
                 block.value, block.valid, block.valseq = word.value, word.valid, word.valseq
-                block.is_final = True
+                block.is_final, block.writer = True, word.writer
         return [Send(sender, FarewellHeard(self.view))] if message.is_all else []
 
     def _on_farewell_heard(
@@ -104,3 +105,11 @@ class Leaver(Recovery, abc.ABC):
             return []
         self._farewells.discard(sender)
         return [] if self._farewells else [Left()]
+
+
+def _writer(block: ResourceBlock) -> Id | None:
+    """The guest's lock in PW or EX, of which there is one at most."""
+    for lock in block.holders():
+        if lock.granted is not None and PROTECTED_WRITE_OR_MORE >> lock.granted & 1:
+            return lock.owner.id if isinstance(lock.owner, Guest) else None
+    return None

@@ -376,7 +376,8 @@ class HeldCopy(NamedTuple):
 class BlockCopies(NamedTuple):
     """The granted locks of one home on a resource block, and the value that it was told last.
 
-    is_final: the master itself said that this value is the last one.
+    is_final: the master itself said that this value is the last one. writer: the lock that could
+    still write it then.
     """
 
     name: bytes
@@ -385,6 +386,7 @@ class BlockCopies(NamedTuple):
     valseq: int
     locks: tuple[HeldCopy, ...]
     is_final: bool = False
+    writer: Id | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,12 +431,13 @@ class Settled:
 
 
 class LastWord(NamedTuple):
-    """The value block as its master leaves it."""
+    """The value block as its master leaves it, and the lock that may yet write it."""
 
     name: bytes
     value: bytes
     valid: bool
     valseq: int
+    writer: Id | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from clufs.dlm.messages import (
     Copies,
     Finished,
     HeldCopy,
+    Id,
     Withdraw,
     Withdrawn,
 )
@@ -47,23 +48,38 @@ class Collected:
 class Told:
     """What all homes together say of one resource block."""
 
-    __slots__ = ("blocked", "is_proven", "valid", "valseq", "value")
+    __slots__ = ("_final", "_locks", "blocked", "is_proven", "valid", "valseq", "value")
 
     def __init__(self) -> None:
         self.blocked = 0
         self.is_proven = False
         self.value, self.valid, self.valseq = b"", False, -1
+        self._final: BlockCopies | None = None
+        self._locks: set[Id] = set()
 
     def add(self, part: BlockCopies) -> None:
         """A lock above CR that its home has surely kept proves the value that it was told: nobody
         can have written since. Else the highest VALSEQ is the best guess."""
-        proves = part.is_final
+        proves = False
+        if part.is_final:
+            self._final = part
         for copy in part.locks:
+            self._locks.add(copy.lock)
             self.blocked |= INCOMPATIBLE_MASK[copy.least]
             proves = proves or copy.least > Mode.CR
         if (proves, part.valseq) > (self.is_proven, self.valseq):
             self.is_proven = proves
             self.value, self.valid, self.valseq = part.value, part.valid, part.valseq
+
+    def conclude(self) -> None:
+        """A leaving master's last word proves its value, too, unless the lock that could still write
+        it is gone: what it has written, if anything, nobody here knows."""
+        final = self._final
+        if final is None or (final.writer is not None and final.writer not in self._locks):
+            return
+        if (True, final.valseq) > (self.is_proven, self.valseq) or not self.is_proven:
+            self.is_proven = True
+            self.value, self.valid, self.valseq = final.value, final.valid, final.valseq
 
     def highest(self) -> Mode:
         """The highest mode in which another may have held the block, too."""
@@ -181,6 +197,7 @@ class Rebuild(Homes, abc.ABC):
             part = self._tell_copies(now, copies, building.names)
             told.setdefault(copies.name, Told()).add(part)
         for name, value in told.items():
+            value.conclude()
             blocks[name] = self._new_value(now, name, value)
         for part in collected.parts:
             for copy in part.locks:

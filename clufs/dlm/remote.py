@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from clufs.dlm.interface import Asked
 from clufs.dlm.lock import Lock
-from clufs.dlm.messages import Ask, Ended, Withdraw
+from clufs.dlm.messages import Ask, Ended, Id, Withdraw
 from clufs.dlm.rsb import ResourceBlock
 
 
@@ -14,18 +14,20 @@ class RemoteBlock(ResourceBlock):
     """What this member knows of a resource block elsewhere: its own locks, the value last told.
 
     master: None while the directory is asked; this member itself while it rebuilds the block.
-    is_final: the master has said that it does nothing more with the block, for it is leaving.
+    is_final: the master has said that it does nothing more with the block, for it is leaving;
+        writer: the lock that could still write it then.
     is_stale: a request that writes was taken back and may have taken effect: no lock here proves the
         value, until the master tells it again.
     """
 
-    __slots__ = ("is_final", "is_stale", "master")
+    __slots__ = ("is_final", "is_stale", "master", "writer")
 
     def __init__(self, name: bytes, now: float, master: str | None) -> None:
         super().__init__(name, now, 0)
         self.master = master
         self.is_final = False
         self.is_stale = False
+        self.writer: Id | None = None
 
 
 class Copy(Lock):

@@ -26,7 +26,16 @@ class Seeking(Unheard, abc.ABC):
     members: everybody in the view, by name. directory: the names whose directory this member is.
     """
 
-    __slots__ = ("_elsewhere", "_held", "_idle", "_seeking", "_unasked", "_usage", "directory", "members")
+    __slots__ = (
+        "_elsewhere",
+        "_held",
+        "_idle",
+        "_seeking",
+        "_unasked",
+        "_usage",
+        "directory",
+        "members",
+    )
 
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(member, view, incarnation)

@@ -40,6 +40,9 @@ class Unheard(Copies, abc.ABC):
             error = judge_release(request, lock.granted)
         if error is not None:
             return [Refuse(error, event.client)]
+        if not _can_release(lock, request):
+            self._releasing[lock] = []
+            return self._pass_on(lock, event)
         return [*self._pass_on(lock, event), *self._released_here(now, lock, event)]
 
     def _released_here(self, now: float, lock: Copy, event: Asked) -> Effects:
@@ -81,7 +84,12 @@ class Unheard(Copies, abc.ABC):
 
 
 def _can_release(copy: Copy, request: Request) -> bool:
-    """Whether a release takes effect as far as its home can tell."""
+    """Whether a release takes effect as far as its home can tell.
+
+    A value for a master that has said its last word is kept for the next one, who comes soon.
+    """
+    if copy.rsb.is_final and request.value is not None:
+        return False
     if request.verb is Verb.UNLOCK_ALL:
         return judge_release(request, None) is None
     return (

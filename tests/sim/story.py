@@ -21,7 +21,7 @@ MODE_TASTES = {
 }
 
 FAULTS = (
-    "crash", "pause", "cut", "cut one way", "isolate", "slow link", "power cut", "ring again",
+    "crash", "pause", "cut", "cut one way", "isolate", "slow link", "power cut", "leave", "ring again",
     "blink",
 )  # fmt: skip
 WHOLE_FAULTS = (
