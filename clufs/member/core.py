@@ -180,7 +180,7 @@ class Core:
             effects += self._judge(self.verdict.silent(now, silent))
         if self.replica.disk_error:
             effects += self._register(self.replica.retry())
-        return effects + self._tell_late(now)
+        return [*effects, *self._stand(), *self._tell_late(now)]
 
     def _tell_late(self, now: float) -> list[Effect]:
         """Nobody waits for ever for a joiner that cannot come in, as one with a broken disk: the first
@@ -308,6 +308,8 @@ class Core:
                 case r.Answered():
                     effects += self._answered(effect)
                 case _:
+                    if isinstance(effect, r.GaveUp) and effect.id == self._coming:
+                        self._coming = None  # the disk is full: `tick` tries again
                     effects.append(effect)
         return effects
 
@@ -361,7 +363,8 @@ class Core:
             return []
         ins = self.ins()
         if self.life not in ins:
-            return self._come_in()
+            record = self.replica.state.lives.get(self.life)
+            return self._come_in() if record is None or not record.out else self._is_out(record.out)
         if any(life not in ins for life in self.members):
             return []
         self.standing = True
@@ -375,6 +378,14 @@ class Core:
             Step(event),
             *(Step(Fenced(life)) for life in sorted(before - ins)),
             *self._fence(self.gate.installed(view.number, self.members, ins)),
+        ]
+
+    def _is_out(self, why: str) -> list[Effect]:
+        """The registry has this life as finished, as it is where the answer to its goodbye was lost."""
+        if self._leaving is not None:
+            return [Finished()]
+        return [
+            f.Expelled(f"incarnation {self.life.incarnation} of {self.life.member} is out: {why}")
         ]
 
     def _come_in(self) -> list[Effect]:

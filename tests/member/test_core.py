@@ -121,7 +121,7 @@ def test_a_disk_from_long_ago_is_told_so_and_its_member_may_come_back_as_a_new_l
     cores.kill("pepicelli")
     cores.machines["pepicelli"].incarnation = 0
     cores.start("pepicelli")
-    assert "incarnation 1 of pepicelli was used before" in cores.running["pepicelli"].expelled
+    assert "incarnation 1 of pepicelli is out" in cores.running["pepicelli"].expelled
     cores.start("pepicelli")
     cores.start("pepicelli")
     view = cores.running["provolone"].last(ViewInstalled)
