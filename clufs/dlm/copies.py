@@ -404,25 +404,20 @@ class Copies(Lost, abc.ABC):
         copy.notified = True
         return [Notify(copy, message.mode, message.hint)]
 
-    def _replay(
-        self, now: float, held: list[Asked], before: Sequence[Effect] = ()
-    ) -> Sequence[Effect]:
+    def _replay(self, now: float, held: list[Asked]) -> Sequence[Effect]:
         """Requests that came while the lock was being released, now in their order.
 
-        A lock is granted once in a step, so that `client` is that of the request; before: what
-        this step has led to already.
+        A lock is granted once in a step, so that `client` is that of the request.
         """
         effects: Effects = []
-        granted = {effect.lock for effect in before if isinstance(effect, Grant)}
         for event in held:
             lock = event.owner.locks.get(event.name)
-            if lock in granted and event.request.verb is Verb.LOCK:
+            just_granted = lock is not None and lock.granted is not None and lock.since == now
+            if just_granted and event.request.verb is Verb.LOCK:
                 error = RequestPending("a request has only just been granted here")
                 effects.append(Refuse(error, event.client))
-                continue
-            heard = self._asked(now, event)
-            granted.update(effect.lock for effect in heard if isinstance(effect, Grant))
-            effects += heard
+            else:
+                effects += self._asked(now, event)
         return effects
 
     # ---------------------------------------------------------------- the copies

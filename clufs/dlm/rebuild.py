@@ -175,7 +175,7 @@ class Rebuild(Homes, abc.ABC):
         effects += self._thaw(now, building.blocks.values())
         for undecided in building.undecided:
             effects += self._decide(now, undecided)
-        effects += self._replay(now, building.replays, effects)
+        effects += self._replay(now, building.replays)
         for block in building.blocks.values():
             if self.blocks.get(block.name) is block:
                 self._settle(now, block, effects)

@@ -247,9 +247,10 @@ class Seeking(Unheard, abc.ABC):
         self, now: float, copy: Copy | None, event: Asked
     ) -> Sequence[Effect]:
         """A release or cancel that followed a request to where the master no longer was."""
+        held = [] if copy is None else self._releasing.pop(copy, [])
         if copy is None or event.owner.locks.get(event.name) is not copy:
-            return [Refuse(NotHeld("the request had ended before"), event.client)]
-        held = self._releasing.pop(copy, [])
+            error = NotHeld("the request had ended before")
+            return [Refuse(error, event.client), *self._replay(now, held)]
         return [*self._asked(now, event), *self._replay(now, held)]
 
     # ------------------------------------------------------------- directory

@@ -71,7 +71,10 @@ class Unheard(Copies, abc.ABC):
         effects: Effects = []
         for found in list(self._open.values()):
             copy, event = found.lock, found.event
-            if copy is not None and event is not None and _can_release(copy, event.request):
+            if copy is None or event is None or not _can_release(copy, event.request):
+                continue
+            # A request that was turned away and its release may be under way to two members.
+            if len({self._open[id].master for id in self._open_on[copy]}) == 1:
                 effects += self._released_here(now, copy, event)
         for found in self._open.values():
             copy, event = found.lock, found.event
