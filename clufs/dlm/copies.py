@@ -378,7 +378,13 @@ class Copies(Lost, abc.ABC):
         done = Done(request, found.event.client)
         if copy is None or request.verb is not Verb.UNLOCK:
             return [done]
-        return [done, *self._drop_told(now, copy, copy.granted, False)]
+        effects: Effects = [done]
+        if copy.wanted is not None:
+            effects.append(Refuse(Cancelled("the lock was released"), copy.client, copy))
+        for id in self._open_on[copy]:
+            if self._is_lock_request(id):
+                self._open[id].event = None
+        return [*effects, *self._drop_told(now, copy, copy.granted, False)]
 
     def _withdrawn(self, now: float, message: Withdrawn) -> Sequence[Effect]:
         found = self._answered(message.id)
