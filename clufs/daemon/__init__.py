@@ -209,6 +209,10 @@ class Daemon:
         self.queries.view_changed()
         if core.standing and not self.standing.is_set():
             self.standing.set()
+        if self.service.quorate and self._installed_s and not self.membership.runtime.quorate:
+            # corosync often tells of the group first: no grace once it has spoken of the votes.
+            self._quorum_timer.cancel()
+            self.service.quorum_lost()
         self._tell_status()
 
     def _tell_status(self) -> None:
