@@ -220,7 +220,7 @@ class Master(Grants):
             if error is not None:
                 return [Refuse(error, event.client)]
         block = lock.rsb
-        if block.size == 1 and not block.wants:
+        if block.size == 1 and not block.wants and not self._frozen:
             return self._unlock_last(lock, block, event)
         effects: Effects = [Done(request, event.client)]
         if request.value is not None:

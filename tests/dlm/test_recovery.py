@@ -212,3 +212,22 @@ def test_sequencers_grow_over_the_loss_of_a_master() -> None:
     views.fence(lost)
     holds(views, B, "r", "EX", x)
     assert views.lock(B, "r", x).number > before
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_value_released_after_its_master_has_left_is_there_for_who_waits(seed: int) -> None:
+    views = cluster_of(seed)
+    x = name_with_directory(B, (A, B))
+    holds(views, C, "m", "NL", x)
+    holds(views, A, "writer", "EX", x)
+    holds(views, B, "waiter", "PR", x)
+    holds(views, C, "m", "UN", x)
+    views.leaves(C)
+    settle(views)
+    views.goes(C)
+    views.says(A, "writer", "UN value=newer", x)
+    views.install()
+    settle(views)
+    assert views.lock(B, "waiter", x).granted is Mode.PR
+    block = views.nodes[B].blocks[x]
+    assert (block.value, block.valid) == (b"newer", True)
