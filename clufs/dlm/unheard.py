@@ -74,7 +74,10 @@ class Unheard(Copies, abc.ABC):
             if copy is None or event is None or not _can_release(copy, event.request):
                 continue
             # A request that was turned away and its release may be under way to two members.
-            if len({self._open[id].master for id in self._open_on[copy]}) == 1:
+            if len({self._open[id].master for id in self._open_on[copy]}) > 1:
+                continue
+            below = self._below(copy)[:-1]
+            if not any(isinstance(lock, Copy) and self._open_on[lock] for lock in below):
                 effects += self._released_here(now, copy, event)
         for found in self._open.values():
             copy, event = found.lock, found.event
