@@ -140,7 +140,7 @@ def test_an_exec_by_another_thread_ends_a_wait(clu: Clu, name: str, program: Pro
     clu.until_queued(name)
     someone.begin("os.execvp('sleep', ['sleep', '100'])")
     until(lambda: not clu.queue(name, "WAITING"), "the end of the wait")
-    assert " sleep " in clu.queue(f"{name}_kept", "GRANTED")[0]
+    until(lambda: " sleep " in clu.queue(f"{name}_kept", "GRANTED")[0], "its new name")
 
 
 # ------------------------------------------------- a writer that is gone at once
