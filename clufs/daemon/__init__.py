@@ -19,7 +19,7 @@ import trio
 
 from clufs import __version__, notify
 from clufs.config import Config
-from clufs.daemon.facts import ClusterFacts, Witness, add_metrics
+from clufs.daemon.facts import ClusterFacts, add_metrics
 from clufs.daemon.membership import Membership, RegistryNamespaces
 from clufs.dlm.interface import Event, Recovered, Resumed, Suspended, Ticked, ViewInstalled
 from clufs.dlm.node import Node
@@ -47,6 +47,7 @@ from clufs.timeouts import (
 from clufs.tree import status
 from clufs.tree.events_file import EventsFile
 from clufs.tree.items import Root
+from clufs.tree.lock_reports import Testimony
 from clufs.tree.lock_tree import LockTree
 from clufs.tree.member import Journals, Member
 from clufs.tree.names import shown
@@ -132,7 +133,7 @@ class Daemon:
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
-        self.queries.witness = Witness(self.locks, self.locks.node.member)
+        self.queries.witness = Testimony(self.locks, self.locks.node.member)
 
     # ------------------------------------------------------------ the cluster
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from time import monotonic
 from typing import Protocol
 
 from clufs.cluster.interface import Peer
 from clufs.dlm.interface import Life
-from clufs.dlm.rsb import ResourceBlock
 from clufs.member.runtime import Runtime
 from clufs.tree.cluster import CONFIRMED, FenceWord, MemberFacts, State, Votes
-from clufs.tree.lock_reports import report
-from clufs.tree.lock_tree import LockTree
 from clufs.tree.metrics import Metrics
 
 
@@ -89,20 +85,6 @@ class ClusterFacts:
         """A person's order or word about a member. Raises InvalidRequest, NoQuorum."""
         runtime = self._lives.runtime
         return runtime.confirm(member, by) if word == CONFIRMED else runtime.fence(member, by)
-
-
-class Witness:
-    """What this member tells others that ask about its resource blocks."""
-
-    def __init__(self, locks: LockTree, member: str) -> None:
-        self._locks = locks
-        self._member = member
-        self.names = locks.names_in
-        self.wall_s = locks.wall_s
-
-    def report(self, block: ResourceBlock) -> bytes:
-        """The report of a block that is mastered here."""
-        return report(block, self._member, monotonic())
 
 
 def add_metrics(metrics: Metrics, lives: Lives, cluster: ClusterFacts) -> None:
