@@ -31,6 +31,7 @@ MemberName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{
 LogLevel = Literal["debug", "info", "warning", "error"]
 # One word of a command line; the kernel takes no NUL in it.
 Word = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+\Z")]
+AgentName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?\Z")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 _HOUR_MS = 3_600_000
 # A member must have had the time to reconnect.
@@ -65,10 +66,14 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CommandAgent(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="command"
 ):
-    """A fencing agent that is a program: called with the member's name as its last argument."""
+    """A fencing agent that is a program: called with the member's name as its last argument.
+
+    name: what reports call it; without one, the program without its directory.
+    """
 
     command: Annotated[tuple[Word, ...], msgspec.Meta(min_length=1)]
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = FENCE_AGENT_S
+    name: AgentName = ""
 
 
 class Fencing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -288,6 +288,13 @@ STAT_WAIT_S = 0.2
 REJOIN_S = 0.5
 """Between the end of a life and the next one, and between two looks whether corosync is back."""
 
+REJOIN_MAX_S = 8.0
+"""The pause doubles up to this while one short life follows another: each makes the others form a view and
+fence, as where the cable between just two of three is cut for good. 0.5, 1, 2, 4, 8, 8, ..."""
+
+REJOIN_CALM_S = 30.0
+"""After a life that was longer than this the pause is the first one again."""
+
 GOODBYE_S = 10.0
 """How long an ordered goodbye may take before the member leaves without it and counts as lost."""
 

@@ -55,6 +55,7 @@ def test_every_key(tmp_path: Path) -> None:
         kind = "command"
         command = ["/sbin/off", "--hard"]
         timeout_s = 1
+        name = "power"
         [[fencing.agents]]
         command = ["off"]
         [quorum]
@@ -66,7 +67,9 @@ def test_every_key(tmp_path: Path) -> None:
     assert loaded.member == config.Member(name="provolone")
     assert loaded.engine == config.Engine("corosync", 65535, "/srv/keys", 2500)
     first, second = loaded.fencing.agents
-    assert first == config.CommandAgent(command=("/sbin/off", "--hard"), timeout_s=1.0)
+    assert first == config.CommandAgent(
+        command=("/sbin/off", "--hard"), timeout_s=1.0, name="power"
+    )
     assert second == config.CommandAgent(command=("off",), timeout_s=30.0)
     assert loaded.quorum == config.Quorum(on_lost_quorum="kill", quorum_kill_ms=0)
 

@@ -16,6 +16,7 @@ agents and proposes what is proved; the registry makes it so on every member.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clufs.dlm.interface import Life
@@ -31,12 +32,14 @@ class AgentPlan:
     """A configured way to make sure that a member is off.
 
     kind: `command`, or `none`: a person confirms. command: program and arguments; the member's
-    name is appended. timeout_s: a run that takes longer is killed and has failed.
+    name is appended. timeout_s: a run that takes longer is killed and has failed. called: its name
+    in reports, where that is not the program's.
     """
 
     kind: str
     command: tuple[str, ...] = ()
     timeout_s: float = FENCE_AGENT_S
+    called: str = ""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what is no plan."""
@@ -47,8 +50,9 @@ class AgentPlan:
 
     @property
     def name(self) -> str:
-        """What reports call it: the program without its directory."""
-        return self.command[0].rpartition("/")[2] if self.command else self.kind
+        """What reports call it: as configured, else the program without its directory."""
+        program = self.command[0].rpartition("/")[2] if self.command else self.kind
+        return self.called or program
 
 
 # ------------------------------------------------- what is to be done
@@ -195,11 +199,11 @@ class Gate:
                 del self._attempts[life]
         return effects + self._go_on()
 
-    def changed(self, ins: frozenset[Life]) -> list[Effect]:
-        """The registry has marked lives `in` or `out`."""
+    def changed(self, ins: frozenset[Life], outs: Mapping[Life, str]) -> list[Effect]:
+        """The registry has marked lives `in` or `out`. outs: why those that are out are."""
         gone = sorted(life for life in self.lost - ins)
         self._ins = ins
-        return [*(Told(life, "-", "out", self._why_out(life)) for life in gone), *self._go_on()]
+        return [*(Told(life, "-", "out", outs.get(life, "")) for life in gone), *self._go_on()]
 
     def suspended(self) -> list[Effect]:
         """The view holds no more: nothing is begun or proposed until the next one."""
@@ -279,9 +283,6 @@ class Gate:
     def _proof(self, life: Life) -> str | None:
         incarnation, why = self._proved.get(life.member, (life.incarnation - 1, ""))
         return why if life.incarnation <= incarnation else None
-
-    def _why_out(self, life: Life) -> str:
-        return self._proof(life) or "as the registry says"
 
     # ------------------------------------------------- who does what
 

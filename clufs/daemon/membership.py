@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from time import monotonic
 
 import trio
 
@@ -22,7 +23,7 @@ from clufs.member.core import Start
 from clufs.member.runtime import Hooks, Runtime
 from clufs.registry.commands import DropNamespace, PutNamespace
 from clufs.registry.store import RegistryStore
-from clufs.timeouts import REJOIN_S
+from clufs.timeouts import REJOIN_CALM_S, REJOIN_MAX_S, REJOIN_S
 
 log = logging.getLogger("clufsd")
 
@@ -36,8 +37,15 @@ def engine_of(config: Config) -> Engine:
 
 def _agents(config: Config) -> tuple[AgentPlan, ...]:
     return tuple(
-        AgentPlan(COMMAND, agent.command, agent.timeout_s) for agent in config.fencing.agents
+        AgentPlan(COMMAND, agent.command, agent.timeout_s, agent.name)
+        for agent in config.fencing.agents
     )
+
+
+def next_pause_s(before_s: float, lived_s: float) -> float:
+    """How long to wait after a life of `lived_s`, where the pause before it was `before_s` (0: none)."""
+    doubled_s = 0.0 if lived_s > REJOIN_CALM_S else 2 * before_s
+    return min(max(REJOIN_S, doubled_s), REJOIN_MAX_S)
 
 
 class Membership:
@@ -100,8 +108,11 @@ class Membership:
 
     async def run(self) -> None:
         """Live, and if expelled live again, until cancelled. Raises StateError, ConfigError."""
+        pause_s = 0.0
         while True:
+            began_s = monotonic()
             await self.runtime.run()
+            pause_s = next_pause_s(pause_s, monotonic() - began_s)
             why = self.runtime.ended or ""
             log.warning("expelled: %s", why)
             await self.expelled(why)
@@ -110,18 +121,19 @@ class Membership:
             self._be_born()
             # From here on requests wait, as in every member without quorum.
             self.reborn()
-            await self._begin_again()
+            await self._begin_again(pause_s)
 
     def _known_incarnation(self) -> int:
         """The latest incarnation of this member that the registry has heard of."""
         lives = self.runtime.core.replica.state.lives
         return max((number for member, number in lives if member == self.name), default=0)
 
-    async def _begin_again(self) -> None:
-        """A new life, as soon as there is an engine for it."""
+    async def _begin_again(self, pause_s: float) -> None:
+        """A new life after this pause, as soon as there is an engine for it."""
         said = ""
         while True:
-            await trio.sleep(REJOIN_S)
+            await trio.sleep(pause_s)
+            pause_s = REJOIN_S
             try:
                 # corosync may stand still, and answers nothing then.
                 self._engine = await trio.to_thread.run_sync(

@@ -221,5 +221,5 @@ kind = "corosync"
 keys = {json.dumps(str(lab.keys / member.name))}
 
 [fencing]
-agents = [{{ kind = "command", command = {json.dumps(agent)} }}]
+agents = [{{ kind = "command", name = "lab", command = {json.dumps(agent)} }}]
 """

@@ -405,7 +405,9 @@ class Core:
             return self._stand()
         before, self._ins = self._ins, self.ins()
         effects: list[Effect] = [Step(Fenced(life)) for life in sorted(before - self._ins)]
-        return effects + self._fence(self.gate.changed(self._ins))
+        lives = self.replica.state.lives.items()
+        outs = {Life(*key): life.out for key, life in lives if life.out}
+        return effects + self._fence(self.gate.changed(self._ins, outs))
 
     def _answered(self, answer: r.Answered) -> list[Effect]:
         if answer.id == self._leaving:

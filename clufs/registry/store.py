@@ -13,11 +13,10 @@ import secrets
 from pathlib import Path
 
 from clufs.errors import StateError
-from clufs.registry.commands import Command, CommandId, DropNamespace, Entry, PutNamespace
+from clufs.registry.commands import CommandId, Entry, PutNamespace
 from clufs.registry.file import VERSION, Header, OldTables, RegistryFile
 from clufs.registry.log import Stored, Write
 from clufs.registry.stamp import Stamp
-from clufs.registry.state import State
 
 _TOKEN_BYTES = 16
 
@@ -73,7 +72,6 @@ class RegistryStore:
                 f"registry.sqlite is older than it was: generation {header.generation} of {stamped}"
             )
         self._stored, self._header = stored, header
-        self._state = _state_of(stored)
         self._count(header)
 
     def _count(self, header: Header) -> None:
@@ -108,11 +106,6 @@ class RegistryStore:
         if number > self._header.view:
             self._count(self._file.change(self._header, view=number))
 
-    def next_view(self) -> int:
-        """A view number that was never used before, not even by a daemon that was killed."""
-        self.keep_view(self._header.view + 1)
-        return self._header.view
-
     @property
     def incarnation(self) -> int:
         """The incarnation of the life before, 0 if there was none."""
@@ -126,28 +119,6 @@ class RegistryStore:
         number = max(self._header.incarnation + 1, at_least)
         self._count(self._file.change(self._header, incarnation=number))
         return number
-
-    # ------------------------------------------------- a cluster of one, without a replica
-
-    def namespaces(self) -> list[tuple[bytes, int, int, int]]:
-        """All namespaces: name, uid, gid, mode."""
-        return [(name, *record) for name, record in sorted(self._state.namespaces.items())]
-
-    def put_namespace(self, name: bytes, uid: int, gid: int, mode: int) -> None:
-        """Keep a namespace, new or changed."""
-        self._append(PutNamespace(name, uid, gid, mode, name not in self._state.namespaces))
-
-    def drop_namespace(self, name: bytes) -> None:
-        """Keep a namespace no longer."""
-        self._append(DropNamespace(name))
-
-    def _append(self, command: Command) -> None:
-        stored = self._stored
-        last = stored.last + 1
-        entry = Entry(last, stored.adopted, CommandId(0, 0, last), command)
-        adopted, base, committed = stored.adopted, stored.base, stored.committed
-        self.write(Write(0, adopted, base, last - 1, (entry,), committed, origin=stored.origin))
-        self._state.take(entry.id, command)
 
     def close(self) -> None:
         """Let go of the state directory."""
@@ -166,11 +137,3 @@ def _first(old: OldTables) -> tuple[Stored, int]:
         for at, row in enumerate(old.namespaces, 1)
     )
     return Stored(entries=entries, token=secrets.token_bytes(_TOKEN_BYTES)), old.view
-
-
-def _state_of(stored: Stored) -> State:
-    """The state after all that is on disk: in a cluster of one, all of it is committed."""
-    state = State.restore(stored.snapshot.data)
-    for entry in stored.entries[stored.snapshot.at - stored.base :]:
-        state.take(entry.id, entry.command)
-    return state

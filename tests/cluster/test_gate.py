@@ -59,7 +59,9 @@ def test_the_first_member_runs_the_agent_and_its_certificate_is_proposed() -> No
         "fencing of b (incarnation 2): it is off; the registry has to record it"
     )
     assert gate.lost == {B}
-    assert told(gate.changed(ALL - {B})) == ["b2 - out"]
+    assert gate.changed(ALL - {B}, {B: "agent one: it is off"}) == [
+        Told(B, "-", "out", "agent one: it is off")
+    ]
     assert gate.waits_for() == ""
     assert gate.lost == frozenset()
 
@@ -131,7 +133,7 @@ def test_a_confirmation_stops_the_agent() -> None:
 
 def test_what_another_member_had_recorded_stops_the_agent() -> None:
     gate, _ = b_lost()
-    assert deeds(gate.changed(ALL - {B})) == [StopAgent(B)]
+    assert deeds(gate.changed(ALL - {B}, {})) == [StopAgent(B)]
 
 
 def test_nothing_to_confirm() -> None:
@@ -148,7 +150,7 @@ def test_a_minority_neither_shoots_nor_believes_a_person() -> None:
             orders("b")
     gate.installed(1, (A, B, C), ALL)
     gate.suspended()
-    assert gate.changed(ALL | {B5}) == []
+    assert gate.changed(ALL | {B5}, {}) == []
     assert gate.waits_for() == ""
     for orders in (gate.confirm, gate.fence):
         with pytest.raises(NoQuorum):
@@ -182,7 +184,7 @@ def test_a_pause_ends_with_the_next_view() -> None:
 def test_a_proof_is_proposed_again_in_every_view_until_it_is_recorded() -> None:
     gate, _ = b_lost()
     gate.agent_done(1.0, B, 0, True, "off")
-    assert deeds(gate.changed(ALL)) == []
+    assert deeds(gate.changed(ALL, {})) == []
     for view in (3, 4):
         assert deeds(gate.installed(view, (A, C), ALL)) == [ProposeOut(B, "agent one: off")]
     assert deeds(gate.installed(5, (A, C), ALL - {B})) == []
@@ -198,7 +200,7 @@ def test_a_certificate_holds_for_older_lives_and_not_for_newer() -> None:
     proof = "agent one: off"
     assert deeds(effects) == [ProposeOut(B, proof), ProposeOut(B5, proof)]
     b9 = Life("b", 9)
-    assert deeds(gate.changed(both | {b9})) == [RunAgent(b9, 0)]
+    assert deeds(gate.changed(both | {b9}, {})) == [RunAgent(b9, 0)]
 
 
 def test_a_member_that_is_back_is_not_shot_for_its_old_life() -> None:
@@ -251,7 +253,7 @@ def test_an_order_ends_when_the_member_says_goodbye() -> None:
     gate = Gate("a", ONE)
     gate.installed(1, (A, B, C), ALL)
     gate.fence("b")
-    gate.changed(ALL - {B})
+    gate.changed(ALL - {B}, {})
     effects = deeds(gate.installed(2, (A, C), ALL - {B}))
     assert effects == [StopAgent(B), OrderEnded(B, False, "it ended by itself")]
 

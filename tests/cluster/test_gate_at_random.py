@@ -188,7 +188,7 @@ class World:
             name = life.member
             if name in self.gates and self.seen[name] != self.ins and self.random.random() < 0.7:
                 self.seen[name] = self.ins
-                self.carry_out(name, self.gates[name].changed(self.ins))
+                self.carry_out(name, self.gates[name].changed(self.ins, {}))
 
     def ticks(self) -> None:
         self.now += self.random.choice((0.1, 1.0, 30.0))
