@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clufs.lab import plan, processes
-from tests.bench import etcd
+from tests.bench import etcd, throughput
 from tests.bench.measure import Samples, Size, alternate, cpu_of_pins, placement
 from tests.bench.report import Row, Target, compared, figure
 from tests.bench.servers import Clufs, running
@@ -72,7 +72,7 @@ class Members:
     def __init__(self, lab: Lab, stack: ExitStack) -> None:
         self.lab = lab
         self.tellers = {name: self._teller(stack, name, str(PUBLIC)) for name in NAMES}
-        self._daemons = [self._daemon(member) for member in plan.Lab(lab.directory).members()]
+        self.daemons = [self._daemon(member) for member in plan.Lab(lab.directory).members()]
 
     def _teller(self, stack: ExitStack, member: str, *words: str) -> Teller:
         teller = Teller(self.lab.line("exec", member, "--", *inside(*words)))
@@ -106,13 +106,13 @@ class Members:
         self, others: tuple[Teller, ...], daemons: tuple[int, ...], really: bool
     ) -> Iterator[None]:
         """All daemons and tellers on one CPU together, and `daemons` with `others` besides."""
-        pids = [*self._daemons, *daemons]
+        pids = [*self.daemons, *daemons]
         tellers = [*self.tellers.values(), *others]
         if really:
             for teller in tellers:
                 teller.call("pin", cpu=cpu_of_pins())
             for pid in pids:
-                _pin(pid, {cpu_of_pins()})
+                self.pin(pid, {cpu_of_pins()})
         try:
             yield
         finally:
@@ -120,12 +120,13 @@ class Members:
             for teller in tellers if really else ():
                 teller.call("pin", cpu=None)
             for pid in pids if really else ():
-                _pin(pid, everywhere)
+                self.pin(pid, everywhere)
 
-
-def _pin(pid: int, cpus: set[int]) -> None:
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        os.sched_setaffinity(int(thread), cpus)
+    @staticmethod
+    def pin(pid: int, cpus: set[int]) -> None:
+        """All threads of a process to these CPUs."""
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), cpus)
 
 
 @contextmanager
@@ -150,6 +151,7 @@ def measure(size: Size, directory: Path) -> Iterator[Row]:
         stack.callback(teller.close)
         node = stack.enter_context(etcd.running(directory)) if etcd.is_installed() else None
         yield from _used_by_one(size, members, teller, alone)
+        yield from throughput.measure(size, members, teller, alone.pid)
         yield from _used_elsewhere(size, members)
         yield from _together(size, members, node)
 

@@ -63,6 +63,17 @@ class Inside:
                 taken.append(perf_counter_ns() - begin)
         return [statistics.median(taken) / 1000 for taken in times]
 
+    def pairs_within(self, name: str, window_s: float) -> int:
+        """How often this process got and gave back a lock in this time."""
+        fd = self._file(name)
+        end = perf_counter_ns() + int(window_s * 1e9)
+        pairs = 0
+        while perf_counter_ns() < end:
+            os.write(fd, b"EX\n")
+            os.write(fd, b"UN\n")
+            pairs += 1
+        return pairs
+
     def pairs_per_s(self, name: str, clients: int, window_s: float) -> float:
         """EX and UN by so many processes at once, each on a lock of its own."""
         return writes_per_s(lambda n: self._public / f"{name}{n}", clients, window_s, b"UN\n") / 2
