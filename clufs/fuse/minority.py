@@ -224,6 +224,7 @@ class Minority(Telling):
         for owner in owners:
             owner.locks.clear()
             owner.withdrawn = None
+            owner.all_lost()
         self._wake_all()
         return owners
 

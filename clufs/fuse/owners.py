@@ -40,6 +40,9 @@ class LockOwner(Owner):
     def take_off(self, record: OwnerRecord) -> None:
         """The owner holds and awaits nothing more."""
 
+    def all_lost(self) -> None:
+        """Whatever the owner held or awaited is lost: this member was expelled."""
+
 
 class ProcessOwner(LockOwner):
     """A process, from its first request to its exit."""

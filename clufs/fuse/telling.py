@@ -25,6 +25,7 @@ from clufs.dlm.modes import Mode
 from clufs.errors import Cancelled, ClufsError, Interrupted
 from clufs.fuse import processes
 from clufs.fuse.asks import Ask, Parked
+from clufs.fuse.internal import InternalLock
 from clufs.fuse.owners import LockOwner, MemberOwner, ProcessOwner
 
 if TYPE_CHECKING:
@@ -115,7 +116,11 @@ class Telling:
     def _granted(self, now: float, effect: object) -> None:
         assert isinstance(effect, Grant)
         lock = effect.lock
-        ask: Ask = lock.client
+        ask: Ask | InternalLock = lock.client
+        if isinstance(ask, InternalLock):
+            self.metrics.grants += 1
+            ask.was_granted(lock)
+            return
         ask.owner.put_on(self.record)
         self.metrics.granted_after(now - ask.since)
         self._decided(ask, None)
@@ -126,6 +131,8 @@ class Telling:
         self.metrics.refused(effect.error)
         if isinstance(ask, Ask):
             self._decided(ask, effect.error)
+        elif isinstance(ask, InternalLock):
+            ask.was_refused(effect.error)
 
     def _notify(self, now: float, effect: object) -> None:
         assert isinstance(effect, Notify)
@@ -134,6 +141,8 @@ class Telling:
         self.metrics.notifications += 1
         if isinstance(ask, Ask) and ask.line.signal and ask.process is not None:
             send_signal(ask.process, ask.uid, ask.line.signal, effect.hint)
+        elif isinstance(ask, InternalLock):
+            ask.on_blocks()
         self._wake(lock.rsb.name, lock.owner)
 
     def _released(self, now: float, effect: object) -> None:

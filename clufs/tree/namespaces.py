@@ -8,6 +8,8 @@ from typing import Protocol
 from clufs.errors import InvalidRequest
 
 PUBLIC = b"public"
+RESERVED = b".caa"
+"""The namespace of the locks that clufs asks for itself: nobody else uses it, root alone sees it."""
 MODES = (0o700, 0o770, 0o777)
 
 

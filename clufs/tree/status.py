@@ -10,9 +10,10 @@ from clufs.errors import InvalidRequest, StaleValue
 from clufs.member.facts import holds
 from clufs.tree.items import Caller, Report, StaticDirectory, one_line
 from clufs.tree.journals import timestamp
-from clufs.tree.lock_reports import MirroredDirectory, report
+from clufs.tree.lock_reports import report
 from clufs.tree.members import MembersDirectory
 from clufs.tree.names import read_word, shown_word
+from clufs.tree.reserved import LockReports
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
@@ -122,8 +123,6 @@ def build(root: StaticDirectory, facts: Facts) -> None:
     ):
         status.add(Report(b"status/" + name, show))
     status.add(Report(b"status/sequencer", facts.nothing, facts.check_sequencer, 0o222))
-    status.add(
-        MirroredDirectory(facts.locks.root, lambda block: report(block, member, time.monotonic()))
-    )
+    status.add(LockReports(facts.locks, lambda block: report(block, member, time.monotonic())))
     root.add(status)
     root.add(MembersDirectory(facts.cluster, facts.journals.fencing))

@@ -104,9 +104,10 @@ class Mounted(Asking):
         """A client's request goes to another member, and what follows from it everywhere."""
         self.wires.setdefault((HERE, member), deque()).append(message)
         self.sent += 1
-        trio.lowlevel.current_trio_token().run_sync_soon(self._bring_all)
+        trio.lowlevel.current_trio_token().run_sync_soon(self.bring_all)
 
-    def _bring_all(self) -> None:
+    def bring_all(self) -> None:
+        """All messages arrive, those of locks that only HERE knows of among them."""
         while pairs := [pair for pair, wire in self.wires.items() if wire]:
             sender, receiver = pairs[0]
             received = Received(sender, self.wires[pairs[0]].popleft())
