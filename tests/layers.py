@@ -1,6 +1,7 @@
 """The rule of the rooms: who may import whom, how long a module may be, what the pure rooms may not know.
 
-`cli -> daemon -> fuse, lab -> tree -> member -> caa, registry, storage -> cluster -> dlm -> errors, limits, timeouts`
+`cli -> daemon -> fuse, lab -> tree -> member -> actions -> caa, registry, storage -> cluster -> dlm`,
+and all of them `-> errors, limits, timeouts`.
 
 Rooms on one level do not know each other. Any other module directly below clufs (config, logging
 and the like) is a helper of the daemon: it stands on the lowest level only and is used by daemon
@@ -18,6 +19,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("dlm",),
     ("cluster",),
     ("caa", "registry", "storage"),
+    ("actions",),
     ("member",),
     ("tree",),
     ("fuse", "lab"),
