@@ -130,3 +130,9 @@ COPIES_IN_A_MESSAGE = 500
 
 COPIES_MESSAGE_BYTES = 2**18
 """The names and values in one message of a recovery: far below MESSAGE_MAX_BYTES, whatever they are."""
+
+RESOURCE_HISTORY_KEPT = 100
+"""Transitions kept of each resource: its `history`; 15 KB, a few weeks of a bad application."""
+
+RESOURCE_STARTS_KEPT = 1000
+"""Starts and stops kept of each resource: caa_report reaches back so far; 25 KB."""
