@@ -25,7 +25,7 @@ OWNER_KILL_WAIT_S = 10.0
 """How long a starting daemon waits for a killed lock owner of its predecessor to be gone."""
 
 ANCESTOR_LOOK_S = 0.5
-"""A wait this old is looked at: does the waiter's own ancestor hold the lock?"""
+"""A wait between this and twice as old is looked at: does the waiter's own ancestor hold the lock?"""
 
 COMMAND_KEPT_S = 0.5
 """How long the name of a process is taken to be what it was: an exec(2) shows in reports that late."""

@@ -27,12 +27,14 @@ class Ask:
 
     request: the system call to answer, None once it is answered (an `async` one is at once).
     awaits: the WAIT calls that want to know what becomes of it.
+    is_looked_at: whether it has been seen if an ancestor of the waiter holds the lock.
     """
 
     __slots__ = (
         "awaits",
         "data",
         "handle",
+        "is_looked_at",
         "line",
         "lock",
         "owner",
@@ -64,6 +66,7 @@ class Ask:
         self.lock: Lock | None = None
         self.timer: Timer | None = None
         self.awaits: list[Await] | None = None
+        self.is_looked_at = False
 
     def stop_timer(self) -> None:
         """The wait is over: its `timeout=` no longer counts."""

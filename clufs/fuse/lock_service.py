@@ -81,6 +81,7 @@ class LockService(Minority):
         self.stopping = False
         self.parked = Parked(timers, self._interrupted)
         self._swept_s = monotonic()
+        self._will_look = False
         self._by_pid = self.processes.by_pid
         tree.unlink = self.unlink
         tree.may_create = self.may_create
@@ -240,8 +241,9 @@ class LockService(Minority):
         request = ask.request
         assert request is not None
         self.parked.add(request, ask)
-        if ask.process is not None:
-            self.timers.at(now + ANCESTOR_LOOK_S, lambda: self._look_at_ancestors(ask))
+        if ask.process is not None and not self._will_look:
+            self._will_look = True
+            self.timers.at(now + ANCESTOR_LOOK_S, self._look_at_waits)
         return None
 
     def _with_words(
@@ -342,6 +344,24 @@ class LockService(Minority):
             if waiter.ask.awaits:
                 waiter.ask.awaits.remove(waiter)
             self._answer(waiter.request, waiter.handle, 0, error)
+
+    def _look_at_waits(self) -> None:
+        """Look at each wait once it is ANCESTOR_LOOK_S old, at no more than twice that age.
+
+        Nearly all are over by then: one timer for all of them costs nothing beside one for each.
+        """
+        now = monotonic()
+        self._will_look = False
+        for _, waiter in self.parked.all():
+            if not isinstance(waiter, Ask) or waiter.is_looked_at:
+                continue
+            if now - waiter.since < ANCESTOR_LOOK_S:
+                self._will_look = True
+            else:
+                waiter.is_looked_at = True
+                self._look_at_ancestors(waiter)
+        if self._will_look:
+            self.timers.at(now + ANCESTOR_LOOK_S, self._look_at_waits)
 
     def _look_at_ancestors(self, ask: Ask) -> None:
         """Say so when somebody waits for what an ancestor holds: usually `/bin/echo` or `| tee`."""
