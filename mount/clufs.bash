@@ -6,7 +6,7 @@ _clufs() {
     COMPREPLY=()
 
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen lab --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen import-ase lab --help --version' -- "$cur")
         return
     fi
     case $command in
@@ -26,6 +26,17 @@ _clufs() {
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         elif [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W '--dir' -- "$cur")
+        fi
+        return
+        ;;
+    import-ase)
+        if [[ $prev == --dir ]]; then
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        elif [[ $cur == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W '--dir --force' -- "$cur")
+        else
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
         return
         ;;

@@ -190,6 +190,7 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs run f -- tru", {"true"}),
         ("clufs doctor -", {"--config"}),
         ("clufs keygen -", {"--dir"}),
+        ("clufs import-ase --", {"--dir", "--force"}),
         ("clufs lab re", {"resume", "restart"}),
         ("clufs lab up --m", {"--members"}),
         ("clufs lab tour -", {"--fast", "--dir"}),

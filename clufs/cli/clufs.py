@@ -12,11 +12,12 @@ COMMANDS = {
     "run": ("clufs.cli.run", "hold a lock while a command runs"),
     "doctor": ("clufs.cli.doctor", "what this machine lacks, and the line that mends it"),
     "keygen": ("clufs.cli.keygen", "the keys by which members know each other"),
+    "import-ase": ("clufs.cli.import_ase", "profiles and scripts out of what ASE services were"),
     "lab": ("clufs.cli.lab", "a cluster on this machine, to try and to break things"),
 }
 
 USAGE = "usage: clufs COMMAND [ARGUMENT ...]\n\n" + "".join(
-    f"  {name:10}{purpose}\n" for name, (_, purpose) in COMMANDS.items()
+    f"  {name:12}{purpose}\n" for name, (_, purpose) in COMMANDS.items()
 )
 
 
