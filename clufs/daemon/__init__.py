@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -19,6 +16,7 @@ import trio
 
 from clufs import __version__, notify
 from clufs.config import Config
+from clufs.daemon import process
 from clufs.daemon.facts import ClusterFacts, add_metrics
 from clufs.daemon.membership import Membership, RegistryNamespaces
 from clufs.dlm.interface import Event, Recovered, Resumed, Suspended, Ticked, ViewInstalled
@@ -36,7 +34,6 @@ from clufs.member.runtime import Hooks
 from clufs.registry.commands import Command, DropNamespace, PutNamespace
 from clufs.registry.store import RegistryStore
 from clufs.timeouts import (
-    FREEZE_S,
     GOODBYE_S,
     HOLDERS_LOOK_S,
     LEASE_S,
@@ -56,9 +53,6 @@ from clufs.tree.namespaces import PUBLIC, Namespace
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
 log = logging.getLogger("clufsd")
-
-_GENERATION_0_OBJECTS = 10_000
-_NEVER = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +296,7 @@ class Daemon:
     def mount(self) -> None:
         """Mount the file system. Raises MountError, or MissingPart if the C extension is not used."""
         options = {"default_permissions", "fsname=clufs", "subtype=clufs", "nosuid", "nodev"}
-        if os.geteuid() == 0 or _others_may_be_allowed():
+        if os.geteuid() == 0 or process.others_may_be_allowed():
             options.add("allow_other")
         interrupted = loop.install(self.service.parked.interrupted, self.service.flush_sent)
         lowlevel.handlers(write=self.operations.write_now, interrupted=interrupted)
@@ -320,15 +314,15 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or umount(8); everybody is told before it returns."""
-        _mind_the_collector()
-        _allow_many_owners()
+        process.mind_the_collector()
+        process.allow_many_owners()
         self.journals.events.add("start", member=self.membership.name, version=__version__)
-        with _received(signal.SIGTERM, signal.SIGINT) as signals:
+        with process.received(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.timers.run)
                 nursery.start_soon(self._watch_exits)
-                nursery.start_soon(self._freeze)
-                nursery.start_soon(self._tell_watchdog)
+                nursery.start_soon(process.freeze_the_old)
+                nursery.start_soon(process.tell_watchdog)
                 nursery.start_soon(self.membership.run)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._stop_on, signals)
@@ -350,17 +344,6 @@ class Daemon:
             await trio.sleep(TICK_S)
             if self.locks.node.wants_tick():
                 self.service.run(Ticked())
-
-    async def _freeze(self) -> None:
-        while True:
-            await trio.sleep(FREEZE_S)
-            gc.freeze()
-
-    async def _tell_watchdog(self) -> None:
-        period_s = notify.watchdog_period_s()
-        while period_s is not None:
-            notify.tell(WATCHDOG=1)
-            await trio.sleep(period_s)
 
     async def _say_ready(self) -> None:
         await trio.to_thread.run_sync(os.stat, self.place.mount_point, abandon_on_cancel=True)
@@ -411,40 +394,6 @@ class Daemon:
         """Unmount, detached if somebody still stands in it, and leave no record of owners."""
         pyfuse3.close(unmount=True)
         self.record.close()
-
-
-@contextmanager
-def _received(*numbers: signal.Signals) -> Iterator[AsyncIterator[int]]:
-    """The signals that come, one by one; those that come later do not keep the daemon from unmounting."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    for number in numbers:
-        signal.signal(number, lambda number, frame: None)
-    with trio.open_signal_receiver(*numbers) as signals:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-        yield signals
-    for number in numbers:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _others_may_be_allowed() -> bool:
-    try:
-        lines = Path("/etc/fuse.conf").read_text().split("\n")
-    except OSError:
-        return False
-    return "user_allow_other" in (line.strip() for line in lines)
-
-
-def _allow_many_owners() -> None:
-    """Every process that asks costs a descriptor: the usual soft limit of 1,024 would be the end of a crowd."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _mind_the_collector() -> None:
-    """Collect only the young: locks make no cycles, and a million of them must not be walked."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GENERATION_0_OBJECTS, _NEVER, _NEVER)
 
 
 def _run(daemon: Daemon) -> None:

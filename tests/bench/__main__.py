@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from clufs.daemon import _mind_the_collector
+from clufs.daemon.process import mind_the_collector
 from tests.bench import cluster, crowd, daemon, recovery, shells, system_calls
 from tests.bench.core import many_elsewhere
 from tests.bench.measure import TINY, Size
@@ -76,7 +76,7 @@ def main() -> None:
         sys.exit("tests.bench: run it as root: it mounts file systems for others to use")
     size = TINY if arguments.tiny else Size()
     before = machine()
-    _mind_the_collector()
+    mind_the_collector()
     with (
         tempfile.TemporaryDirectory(prefix="clufs-bench-") as directory,
         tempfile.TemporaryDirectory(prefix="disk-", dir=_made(_BUILD)) as disk,

@@ -113,10 +113,10 @@ def _churn(node: Node, locks: int, seconds: float, pauses: _Pauses) -> None:
 
 def many(locks: int) -> dict[str, float]:
     """Memory and pauses with so many locks, under the daemon's collector policy."""
-    from clufs.daemon import _mind_the_collector
+    from clufs.daemon.process import mind_the_collector
 
     node = Node("bench", 1)
-    _mind_the_collector()
+    mind_the_collector()
     pauses = _Pauses()
     block_bytes = _fill(node, locks, _PR)
     before = _rss_bytes()

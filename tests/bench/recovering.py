@@ -17,7 +17,7 @@ import trio
 from clufs.cluster.interface import Peer, View
 from clufs.cluster.keys import Keys
 from clufs.cluster.mesh import Mesh
-from clufs.daemon import _mind_the_collector
+from clufs.daemon.process import mind_the_collector
 from clufs.dlm import wire
 from clufs.dlm.interface import (
     Asked,
@@ -136,7 +136,7 @@ async def _serve(member: Member) -> None:
 
 async def _main() -> None:
     number, keys, port = sys.argv[1:]
-    _mind_the_collector()
+    mind_the_collector()
     await _serve(Member(int(number), keys, int(port)))
 
 
