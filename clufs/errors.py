@@ -24,6 +24,13 @@ class InvalidRequest(RequestError):
     errno = errno.EINVAL
 
 
+class ProfileRefused(InvalidRequest):
+    """A profile, template or definition of attributes that does not validate (EINVAL).
+
+    The message names for each problem the line, the attribute and the allowed values.
+    """
+
+
 class ValueTooLong(RequestError):
     """A value block or a line longer than the limit (EMSGSIZE)."""
 

@@ -136,3 +136,15 @@ RESOURCE_HISTORY_KEPT = 100
 
 RESOURCE_STARTS_KEPT = 1000
 """Starts and stops kept of each resource: caa_report reaches back so far; 25 KB."""
+
+RESOURCE_NAME_MAX_BYTES = 243
+"""A resource's name: 255 bytes of a Unix name less the twelve of `.cap.refused`."""
+
+OPTIONAL_RESOURCES_MAX = 58
+"""Optional resources of an application (TruCluster manual, table 2-1)."""
+
+FAILURE_THRESHOLD_MAX = 20
+"""Failures within an interval that may be counted (TruCluster manual, tables 2-1 to 2-4)."""
+
+PROFILE_NUMBER_MAX = 2**31 - 1
+"""Any other number of a profile: 68 years of seconds, and what 32 bits hold in any script."""

@@ -1,0 +1,1 @@
+"""Cluster application availability: profiles, placement and the states of resources; pure."""
