@@ -155,6 +155,30 @@ class NameExists(RequestError):
     errno = errno.EEXIST
 
 
+class NoRoom(RequestError):
+    """A file too large, or one file too many, for the registry (ENOSPC)."""
+
+    errno = errno.ENOSPC
+
+
+class StaleFile(RequestError):
+    """A file was changed by another at the same moment (ESTALE)."""
+
+    errno = errno.ESTALE
+
+
+class ResourceInUse(RequestError):
+    """A resource that is ONLINE, or that another one requires, stays registered (EBUSY)."""
+
+    errno = errno.EBUSY
+
+
+class OldPlanner(RequestError):
+    """A planner that has been followed by another one changes nothing (ESTALE)."""
+
+    errno = errno.ESTALE
+
+
 class NameTooLong(RequestError):
     """A name longer than the limit (ENAMETOOLONG)."""
 

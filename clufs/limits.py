@@ -103,8 +103,21 @@ AGENT_LINES_KEPT = 5
 AGENT_OUTPUT_BYTES = 4096
 """What is remembered of a fencing agent's output while it runs: it may say more than we want to keep."""
 
-COMMAND_MAX_BYTES = 2**16
-"""One command of the registry: names and small files; a batch of them stays below one multicast."""
+FILE_MAX_BYTES = 2**16
+"""A profile, action script or template: 64 KiB are a thousand lines, and one multicast takes a dozen."""
+
+FILES_MAX = 4096
+"""Files that the registry keeps: 500 resources with profile, script and what editors leave beside them,
+several times over."""
+
+FILES_MAX_BYTES = 2**24
+"""All of them together: every member has them in memory, and in a snapshot of some 0.1 s to write."""
+
+COMMAND_MAX_BYTES = FILE_MAX_BYTES + 2**13
+"""One command of the registry: a file with its path; a batch of them stays below one multicast."""
+
+RESOURCES_MAX = 2000
+"""Resources registered: four times what one cluster is measured with."""
 
 REGISTRY_PART_BYTES = 2**18
 """Entries and snapshots go to a member that lacks them in parts of this: well below MULTICAST_MAX_BYTES,

@@ -1,6 +1,7 @@
 """What changes the registry: commands, their ids, and the entries of its log.
 
-A new command is a struct here, a name in `Command` and a case in `State.apply`.
+A new command is a struct, a name in `Command` and a case in `State.apply`. Those of files and
+resources stand beside what they change.
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from clufs.errors import ClufsError, InvalidRequest, NameExists, NoSuchName, StateError
+from clufs.registry import files, resources
+from clufs.registry.files import ChangeFile, DropFile, FileCommand, MoveFile, PutFile, WriteFile
+from clufs.registry.resources import (
+    Register,
+    ResourceCommand,
+    SaveDrained,
+    SaveResources,
+    Unregister,
+)
 
-VERSION = 1
+VERSION = 2
 """The version of commands on disk and between members. Fields are only ever added, at the end."""
 
 
@@ -67,7 +77,9 @@ class MemberOut(msgspec.Struct, frozen=True, array_like=True, tag="member out", 
     why: str
 
 
-Command: TypeAlias = PutNamespace | DropNamespace | MemberIn | MemberOut
+Command: TypeAlias = (
+    PutNamespace | DropNamespace | MemberIn | MemberOut | FileCommand | ResourceCommand
+)
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -120,3 +132,7 @@ def error_of(command: Command, refusal: str) -> ClufsError:
             return NoSuchName(refusal)
         case MemberIn() | MemberOut():
             return InvalidRequest(refusal)
+        case PutFile() | WriteFile() | ChangeFile() | DropFile() | MoveFile():
+            return files.error_of(refusal)
+        case Register() | Unregister() | SaveResources() | SaveDrained():
+            return resources.error_of(refusal)

@@ -9,12 +9,12 @@ import msgspec
 from clufs.registry.commands import Command, CommandId, Entry
 from clufs.registry.log import Write
 
-VERSION = 1
+VERSION = 2
 """The version of these messages and of the commands in them. A member that did not know
 a command could not apply it: what only a later version knows is proposed when all speak it."""
 
-OLDEST = 1
-"""The oldest version with which this one makes a log."""
+OLDEST = 2
+"""The oldest version with which this one makes a log: 1 knows no files and no resources."""
 
 
 class Tail(msgspec.Struct, frozen=True, array_like=True, tag="tail"):

@@ -1,4 +1,4 @@
-"""What the registry knows: namespaces, and which lives of members may hold locks. Pure.
+"""What the registry knows: namespaces, files, resources, and which lives may hold locks. Pure.
 
 Every member applies the same commands in the same order, so that all have the same state.
 """
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from clufs.caa.records import ResourceRecord
 from clufs.errors import StateError
 from clufs.limits import ANSWERS_KEPT, LIVES_ANSWERED, LIVES_OUT_KEPT
 from clufs.registry.commands import (
@@ -19,9 +20,25 @@ from clufs.registry.commands import (
     MemberOut,
     PutNamespace,
 )
+from clufs.registry.files import (
+    ChangeFile,
+    DropFile,
+    FileRecord,
+    FileTable,
+    MoveFile,
+    PutFile,
+    WriteFile,
+)
+from clufs.registry.resources import (
+    Register,
+    ResourceTable,
+    SaveDrained,
+    SaveResources,
+    Unregister,
+)
 
-VERSION = 1
-"""The version of snapshots."""
+VERSION = 2
+"""The version of snapshots. Fields are only ever added, at the end; 1 had no files and resources."""
 
 
 class NamespaceRecord(NamedTuple):
@@ -46,6 +63,11 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     namespaces: list[tuple[bytes, NamespaceRecord]]
     lives: list[tuple[str, int, LifeRecord]]
     answers: list[tuple[int, int, list[tuple[int, str | None]]]]
+    files: list[tuple[bytes, FileRecord]] = []
+    file_counter: int = 0
+    resources: list[ResourceRecord] = []
+    planner: int = 0
+    drained: list[str] = []
 
 
 _decoder = msgspec.msgpack.Decoder(_Snapshot)
@@ -60,7 +82,24 @@ class State:
     def __init__(self) -> None:
         self.namespaces: dict[bytes, NamespaceRecord] = {}
         self.lives: dict[tuple[str, int], LifeRecord] = {}
+        self.file_table = FileTable()
+        self.resource_table = ResourceTable()
         self._answers: dict[tuple[int, int], dict[int, str | None]] = {}
+
+    @property
+    def files(self) -> dict[bytes, FileRecord]:
+        """The files, by their path below the root of /clu. To be read only."""
+        return self.file_table.records
+
+    @property
+    def resources(self) -> dict[str, ResourceRecord]:
+        """The registered resources, by name. To be read only."""
+        return self.resource_table.records
+
+    @property
+    def drained(self) -> tuple[str, ...]:
+        """The members on which no application is placed."""
+        return self.resource_table.drained
 
     # ------------------------------------------------- commands
 
@@ -83,6 +122,10 @@ class State:
                 return self._member_in(command)
             case MemberOut():
                 return self._member_out(command)
+            case PutFile() | WriteFile() | ChangeFile() | DropFile() | MoveFile():
+                return self.file_table.apply(command)
+            case Register() | Unregister() | SaveResources() | SaveDrained():
+                return self.resource_table.apply(command)
 
     def _put_namespace(self, command: PutNamespace) -> str | None:
         if command.new and command.name in self.namespaces:
@@ -187,6 +230,11 @@ class State:
                 sorted(self.namespaces.items()),
                 [(member, life, record) for (member, life), record in sorted(self.lives.items())],
                 [(*key, sorted(each.items(), key=lambda one: one[0])) for key, each in answers],
+                sorted(self.files.items()),
+                self.file_table.counter,
+                [record for _, record in sorted(self.resources.items())],
+                self.resource_table.planner,
+                list(self.drained),
             )
         )
 
@@ -206,6 +254,8 @@ class State:
             )
         state.namespaces = dict(snapshot.namespaces)
         state.lives = {(member, life): record for member, life, record in snapshot.lives}
+        state.file_table = FileTable(snapshot.files, snapshot.file_counter)
+        state.resource_table = ResourceTable(snapshot.resources, snapshot.planner, snapshot.drained)
         state._answers = {(one, life): dict(each) for one, life, each in snapshot.answers}
         return state
 

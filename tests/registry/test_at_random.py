@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from clufs.caa.records import ResourceRecord
 from clufs.registry import filling, replica
 from clufs.registry.commands import Command, DropNamespace, MemberIn, MemberOut, PutNamespace
+from clufs.registry.files import ChangeFile, DropFile, MoveFile, PutFile, WriteFile
+from clufs.registry.resources import Register, SaveResources, Unregister
 from tests.registry.cluster import Cluster
 
 VOTES = [(1,), (1, 1), (1, 1, 1), (1, 1, 1), (2, 1, 1), (3, 1, 1), (1, 1, 1, 1), (1, 1, 1, 1, 1)]
@@ -64,8 +67,31 @@ class Weather:
                 DropNamespace(name),
                 MemberIn(member, life, f"boot {life % 3}", "machine", self.random.random() < 0.5),
                 MemberOut(member, life, "fenced"),
+                *self.of_files(),
+                *self.of_resources(),
             ]
         )
+
+    def of_files(self) -> list[Command]:
+        path, to = (b"f%d" % self.random.randrange(4) for _ in range(2))
+        number, text = self.random.randrange(1, 40), b"text %d" % self.asked
+        return [
+            PutFile(path, text, 0, 0, 0o644, self.asked, new=self.random.random() < 0.5),
+            WriteFile(number, text, self.asked),
+            ChangeFile(number, mode=0o600),
+            DropFile(path),
+            MoveFile(path, to, self.random.random() < 0.5),
+        ]
+
+    def of_resources(self) -> list[Command]:
+        name = f"r{self.random.randrange(3)}"
+        state = self.random.choice(["ONLINE", "OFFLINE"])
+        record = ResourceRecord(name, target=state, state=state, changed_ns=self.asked)
+        return [
+            Register(name, f"NAME={name}", new=self.random.random() < 0.7),
+            Unregister(name),
+            SaveResources(self.random.randrange(3) + self.asked // 10, [record]),
+        ]
 
     def clear_up(self) -> None:
         """Everything works again and stays: all that was asked for and whose asker lives is answered."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clufs.caa.records import ResourceRecord
 from clufs.errors import InvalidRequest, NameExists, NoSuchName, StateError
 from clufs.limits import ANSWERS_KEPT, LIVES_ANSWERED, LIVES_OUT_KEPT
 from clufs.registry import commands
@@ -20,6 +21,8 @@ from clufs.registry.commands import (
     MemberOut,
     PutNamespace,
 )
+from clufs.registry.files import ChangeFile, DropFile, MoveFile, PutFile, WriteFile
+from clufs.registry.resources import Register, SaveDrained, SaveResources, Unregister
 from clufs.registry.state import State
 
 DB = PutNamespace(b"db", 1, 2, 0o700, new=True)
@@ -172,11 +175,28 @@ def test_ids_out_of_their_order_within_what_may_be_under_way() -> None:
 
 words = st.text(max_size=5)
 numbers = st.integers(0, 9)
+paths = st.sampled_from([b"resources/a.cap", b"resources/b.cap", b"scripts/a.scr"])
+records = st.builds(
+    ResourceRecord,
+    name=st.sampled_from("ab"),
+    target=st.sampled_from(["ONLINE", "OFFLINE"]),
+    state=st.sampled_from(["ONLINE", "OFFLINE", "UNKNOWN"]),
+    changed_ns=numbers,
+)
 any_command: st.SearchStrategy[Command] = st.one_of(
     st.builds(PutNamespace, st.binary(max_size=3), numbers, numbers, numbers, st.booleans()),
     st.builds(DropNamespace, st.binary(max_size=3)),
     st.builds(MemberIn, st.sampled_from("ab"), numbers, words, words, st.booleans()),
     st.builds(MemberOut, st.sampled_from("ab"), numbers, words),
+    st.builds(PutFile, paths, st.binary(max_size=3), *[numbers] * 4, st.booleans()),
+    st.builds(WriteFile, numbers, st.binary(max_size=3), numbers),
+    st.builds(ChangeFile, numbers, *[st.none() | numbers] * 4),
+    st.builds(DropFile, paths, numbers),
+    st.builds(MoveFile, paths, paths, st.booleans(), numbers),
+    st.builds(Register, st.sampled_from("ab"), words, st.booleans()),
+    st.builds(Unregister, st.sampled_from("ab")),
+    st.builds(SaveResources, numbers, st.lists(records, max_size=3)),
+    st.builds(SaveDrained, numbers, st.lists(words, max_size=2)),
 )
 
 
@@ -204,13 +224,19 @@ def test_what_is_no_command_or_of_a_later_version_is_refused() -> None:
     for data in (b"", b"\xc1", b"\x93\x01\x93\x01\x01\x01\x91\xa1x"):
         with pytest.raises(StateError, match="not a command"):
             commands.decode(data)
-    later = msgspec.msgpack.encode((2, (1, 1, 1), ("something new",)))
-    with pytest.raises(StateError, match="of version 2, where this clufs knows up to 1"):
+    later = msgspec.msgpack.encode((commands.VERSION + 1, (1, 1, 1), ("something new",)))
+    with pytest.raises(StateError, match="of version 3, where this clufs knows up to 2"):
         commands.decode(later)
 
 
 def test_what_is_no_snapshot_or_of_a_later_version_is_refused() -> None:
     with pytest.raises(StateError, match="not a snapshot"):
         State.restore(b"x")
-    with pytest.raises(StateError, match="of version 2"):
-        State.restore(msgspec.msgpack.encode((2, [], [], [])))
+    with pytest.raises(StateError, match="of version 3"):
+        State.restore(msgspec.msgpack.encode((3, [], [], [])))
+
+
+def test_a_snapshot_from_before_there_were_files_and_resources() -> None:
+    state = State.restore(msgspec.msgpack.encode((1, [(b"db", (1, 2, 0o700))], [], [])))
+    assert state.namespaces == {b"db": (1, 2, 0o700)}
+    assert state.files == {} and state.resources == {}
