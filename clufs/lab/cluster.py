@@ -67,6 +67,7 @@ def check_free(lab: Lab) -> None:
     """Raise UsageError if a lab is in that directory, or anything else."""
     lab.check_absent()
     if lab.directory.exists() and any(lab.directory.iterdir()):
+        lab.check_absent()  # two at once: the other one has come first
         raise UsageError(f"{lab.directory} is not empty and not a lab's")
 
 
