@@ -294,6 +294,7 @@ class Copies(Lost, abc.ABC):
                 doomed.update(dict.fromkeys(self._below(lock)))
         effects: Effects = []
         ended: dict[str, list[Id]] = {}
+        below = any(lock.parent is not None for lock in doomed)
         for lock in doomed:
             assert isinstance(lock, Copy)
             master = self._asked_of(lock)
@@ -309,7 +310,7 @@ class Copies(Lost, abc.ABC):
         for master, locks in ended.items():
             id = self._id()
             message = Ended(self.view, id, tuple(locks), event.abnormal)
-            self._open[id] = Open(message, master)
+            self._open[id] = Open(message, master, below=below)
             effects.append(Send(master, message))
         effects += super()._owner_ended(now, event)
         return effects

@@ -45,6 +45,7 @@ class Open:
     master: who was asked. root: of the tree it is about; none for Ended, which may be about many.
     lock: None when the copy is gone. event: None when nobody waits for the answer any more.
     queued: the edge knows that it waits. placed: the master has said at which place.
+    below: an Ended that is about sublocks, too.
     """
 
     message: Ask | Withdraw | Ended
@@ -54,3 +55,4 @@ class Open:
     event: Asked | None = None
     queued: bool = False
     placed: bool = False
+    below: bool = False

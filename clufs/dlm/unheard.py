@@ -12,6 +12,7 @@ from clufs.dlm.copies import Copies
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Request, Verb, Withdrew
 from clufs.dlm.judge import judge_release
+from clufs.dlm.messages import Ended
 from clufs.dlm.remote import Copy
 from clufs.errors import Cancelled, HasSublocks, NotHeld, RequestError
 
@@ -69,15 +70,18 @@ class Unheard(Copies, abc.ABC):
     def _suspend_copies(self, now: float) -> Effects:
         """No answer will come for a while: those who ask learn that they wait, releases are over."""
         effects: Effects = []
+        below, ended = self._given_up_below()
         for found in list(self._open.values()):
             copy, event = found.lock, found.event
             if copy is None or event is None or not _can_release(copy, event.request):
                 continue
+            if found.message.id.serial < max(ended, below.get(copy.rsb.name, 0)):
+                continue
             # A request that was turned away and its release may be under way to two members.
             if len({self._open[id].master for id in self._open_on[copy]}) > 1:
                 continue
-            below = self._below(copy)[:-1]
-            if not any(isinstance(lock, Copy) and self._open_on[lock] for lock in below):
+            under = self._below(copy)[:-1]
+            if not any(isinstance(lock, Copy) and self._open_on[lock] for lock in under):
                 effects += self._released_here(now, copy, event)
         for found in self._open.values():
             copy, event = found.lock, found.event
@@ -87,6 +91,23 @@ class Unheard(Copies, abc.ABC):
                 found.queued = True
                 effects.append(Queue(copy))
         return effects
+
+    def _given_up_below(self) -> tuple[dict[bytes, int], int]:
+        """For each name the last request about a sublock of it, and the last Ended about any sublocks.
+
+        A release that was sent before is refused by the master, though no sublock is left here.
+        """
+        found: dict[bytes, int] = {}
+        ended = 0
+        for id, one in self._open.items():
+            if one.below:
+                ended = id.serial
+            elif not isinstance(one.message, Ended):
+                name, separator, _ = one.message.name.rpartition(b".sub/")
+                while separator:
+                    found[name] = id.serial
+                    name, separator, _ = name.rpartition(b".sub/")
+        return found, ended
 
 
 def _can_release(copy: Copy, request: Request) -> bool:
