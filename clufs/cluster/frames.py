@@ -15,8 +15,8 @@ import msgspec
 from clufs.errors import GarbageReceived, OldVersion, OtherCluster, WrongName
 from clufs.limits import FRAME_MAX_BYTES, HELLO_MAX_BYTES
 
-PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
+PROTOCOL_MIN = 2
+PROTOCOL_MAX = 2
 
 _LENGTH_BYTES = 4
 

@@ -15,10 +15,11 @@ from typing import Any
 from clufs.dlm.copies import Copies
 from clufs.dlm.guests import Guest
 from clufs.dlm.lock import Lock
-from clufs.dlm.messages import Blockers, Group, Id, Part, Waits, WhatWaits, WhoBlocks
+from clufs.dlm.messages import Id
 from clufs.dlm.modes import Mode
 from clufs.dlm.remote import Copy
 from clufs.dlm.rsb import BLOCKING, ResourceBlock
+from clufs.dlm.survey_messages import Blockers, Group, Part, Waits, WhatWaits, WhoBlocks
 from clufs.limits import SURVEY_LOCKS_MAX, SURVEY_PARTIES_MAX
 
 _FEW = 16

@@ -7,9 +7,10 @@ told to the guest's member instead of the edge.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
+
+from msgspec.structs import replace
 
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import (
@@ -92,13 +93,15 @@ class Guests(Master, abc.ABC):
     lives: the members of the view and their incarnations.
     """
 
-    __slots__ = ("_last", "_tell", "guests", "lives")
+    __slots__ = ("_answered_for", "_last", "_tell", "guests", "lives")
 
     def __init__(self, view: int) -> None:
         super().__init__(view)
         self.lives: dict[str, int] = {}
         self.guests: dict[Id, Guest] = {}
         self._last: dict[tuple[str, int], int] = {}
+        # Those whose home takes the answer to what is being served for their release.
+        self._answered_for: Collection[Owner] = ()
         self._tell: dict[type, Callable[[Any], Effect | None]] = {
             Grant: self._tell_grant,
             Queue: self._tell_queue,
@@ -144,10 +147,13 @@ class Guests(Master, abc.ABC):
             place=message.place,
             waiter=message.waiter,
         )
-        effects = self._asked(now, event)
+        if message.request.verb is Verb.UNLOCK:
+            self._answered_for = (guest,)
+        effects = self._tell_all(self._asked(now, event))
+        self._answered_for = ()
         if guest.locks:
             self.guests[guest.id] = guest
-        return self._tell_all(effects)
+        return effects
 
     def _not_held(self, message: Ask, why: str) -> Sequence[Effect]:
         return [Send(message.id.member, Refused(self.view, message.id, NotHeld(why)))]
@@ -193,7 +199,10 @@ class Guests(Master, abc.ABC):
         locks = [lock_of(guest) for guest in guests]
         self._remove_all(now, locks, None, message.abnormal, effects)
         done = Finished(self.view, message.id)
-        return [*self._tell_all(effects), Send(message.id.member, done)]
+        self._answered_for = set(guests)
+        told = self._tell_all(effects)
+        self._answered_for = ()
+        return [*told, Send(message.id.member, done)]
 
     # ------------------------------------------------------------ who is told
 
@@ -256,6 +265,8 @@ class Guests(Master, abc.ABC):
         if type(owner) is not Guest:
             return effect
         self.guests.pop(owner.id, None)
+        if owner in self._answered_for:
+            return None
         return self._to(owner.id, Gone(self.view, owner.id, effect.mode, effect.abnormal))
 
     def _tell_notify(self, effect: Notify) -> Effect | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Owner, Refuse, Send, Verb

@@ -6,9 +6,11 @@ clock, socket, file or log. Events are in the past tense, effects in the imperat
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from clufs.dlm.modes import Mode
 
@@ -34,12 +36,12 @@ class Verb(Enum):
     CANCEL = "CANCEL"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request as the lock manager understands it; immutable, so that a parsed line can be kept.
 
     `value` is the new value block or None. `notify` asks for Blocking effects.
     `expedite` words of other DLMs have no place here: NL is always granted at once.
+    It travels as an array: fields are only added at the end.
     """
 
     verb: Verb
@@ -51,12 +53,11 @@ class Request:
     value: bytes | None = None
     hint: int = 0
     notify: bool = False
-    needs_judging: bool = field(init=False, repr=False, compare=False)
-    """Whether it says anything that not every lock allows; looked at on every request."""
 
-    def __post_init__(self) -> None:
-        special = self.quecvt or self.invalidate or self.value is not None
-        object.__setattr__(self, "needs_judging", special)
+    @property
+    def needs_judging(self) -> bool:
+        """Whether it says anything that not every lock allows."""
+        return self.quecvt or self.invalidate or self.value is not None
 
 
 class Owner:

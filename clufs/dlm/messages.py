@@ -12,36 +12,36 @@ request that is sent again takes effect once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from clufs.dlm.interface import CycleLock, Request
+from clufs.dlm.interface import Request
 from clufs.dlm.modes import Mode
+from clufs.dlm.said import Id as Id
+from clufs.dlm.said import Said
+from clufs.dlm.survey_messages import (
+    Blockers,
+    Break,
+    Describe,
+    Described,
+    Found,
+    Overdue,
+    Waits,
+    WhatWaits,
+    WhoBlocks,
+)
 from clufs.errors import RequestError
-
-
-class Id(NamedTuple):
-    """A lock, a request or a party, everywhere: who made it, in which life, and a count that grows
-    (for parties: falls, so that none has the name of a lock)."""
-
-    member: str
-    incarnation: int
-    serial: int
-
 
 # ------------------------------------------------- home and master, directory
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(Said, frozen=True, tag=0):
     """Who masters this name? Whoever asks first does."""
 
     view: int
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookedUp(Said, frozen=True, tag=1):
     """floor: a new master's sequencers and VALSEQ start above."""
 
     view: int
@@ -50,8 +50,7 @@ class LookedUp:
     floor: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(Said, frozen=True, tag=2):
     """The sender no longer masters this name, where no lock is left; `floor` as in LookedUp."""
 
     view: int
@@ -62,8 +61,7 @@ class Dropped:
 # ------------------------------------------------------------ home to master
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Said, frozen=True, tag=3):
     """A request on a lock; kept at home until it is answered.
 
     new: it makes the lock. parent: the lock above, for a sublock.
@@ -88,8 +86,7 @@ class Ask:
     """Sent before, to a master that is lost: it may have taken effect there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Withdraw:
+class Withdraw(Said, frozen=True, tag=4):
     """The request `asked` is given up, even if it has been granted meanwhile.
 
     kept: what the lock goes back to, or None if it goes away. mode: what was asked.
@@ -105,8 +102,7 @@ class Withdraw:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Said, frozen=True, tag=5):
     """The owners of these locks are gone; sublocks come before what is above them."""
 
     view: int
@@ -118,16 +114,14 @@ class Ended:
 # ------------------------------------------------------------ master to home
 
 
-@dataclass(frozen=True, slots=True)
-class NotMaster:
+class NotMaster(Said, frozen=True, tag=6):
     """The request had no effect: ask the directory again."""
 
     view: int
     id: Id
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Said, frozen=True, tag=7):
     """The request is granted; with it comes the value block as it is now."""
 
     view: int
@@ -140,8 +134,7 @@ class Granted:
     valseq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(Said, frozen=True, tag=8):
     """The request waits at this place."""
 
     view: int
@@ -149,8 +142,7 @@ class Queued:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Said, frozen=True, tag=9, gc=True):
     """The request is refused, at once or after it has waited."""
 
     view: int
@@ -158,16 +150,14 @@ class Refused:
     error: RequestError
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Said, frozen=True, tag=10):
     """An UNLOCK (its value is stored now), UNLOCK_ALL, CANCEL, Withdraw or Ended took effect."""
 
     view: int
     id: Id
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
+class Withdrawn(Said, frozen=True, tag=11):
     """A withdrawn conversion left the lock in this mode with this number."""
 
     view: int
@@ -176,9 +166,8 @@ class Withdrawn:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The lock is released at the master."""
+class Gone(Said, frozen=True, tag=12):
+    """The lock is released at the master, by something else than its own UNLOCK or Ended."""
 
     view: int
     lock: Id
@@ -186,8 +175,7 @@ class Gone:
     abnormal: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Blocking:
+class Blocking(Said, frozen=True, tag=13):
     """The granted lock blocks a request for `mode`."""
 
     view: int
@@ -196,157 +184,17 @@ class Blocking:
     hint: int
 
 
-# ------------------------------------------- deadlocks over several members
-
-
-class Group(NamedTuple):
-    """A party behind which others stand, at its home. formed: never the same for two memberships."""
-
-    party: Id
-    formed: int
-    members: tuple[Id, ...]
-
-
-class Part(NamedTuple):
-    """A lock in the survey, as its master has it: the same as long as nothing happens to it.
-
-    since: when it was granted or, while it waits, asked, by the master's clock.
-    asked: the request that waits, where its home is another member.
-    """
-
-    lock: Id
-    number: int
-    granted: Mode | None
-    wanted: Mode | None
-    place: int
-    since: float
-    nodeadlock: bool
-    party: Id
-    waiter: Id | None
-    asked: Id | None
-
-
-class Check(NamedTuple):
-    """Does nothing happen to this lock, as far as its home knows? asked: the request that waits."""
-
-    lock: Id
-    number: int
-    asked: Id | None
-
-
-class InCycle(NamedTuple):
-    """A lock of a deadlock as it was found."""
-
-    lock: Id
-    name: bytes
-    granted: Mode | None
-    wanted: Mode | None
-
-
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """A request has waited for long: look for a deadlock."""
-
-    view: int
-
-
-@dataclass(frozen=True, slots=True)
-class WhoBlocks:
-    """Whose locks stand in somebody's way at your blocks?"""
-
-    view: int
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Blockers:
-    """parties: those asked for. groups: of the sender's own parties, those that may be stuck."""
-
-    view: int
-    number: int
-    parties: tuple[Id, ...]
-    groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WhatWaits:
-    """In which requests at your blocks are these parties stuck? And are these locks at rest?"""
-
-    view: int
-    number: int
-    parties: tuple[Id, ...]
-    checks: tuple[Check, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """blocks: those where the parties wait, each with the locks that matter to them.
-
-    now: the sender's clock. groups: as in Blockers. moving: the locks not at rest.
-    is_partial: somebody stands in the way who was not asked for, or there was too much to tell.
-    """
-
-    view: int
-    number: int
-    now: float
-    blocks: tuple[tuple[bytes, tuple[Part, ...]], ...]
-    groups: tuple[Group, ...]
-    moving: tuple[Id, ...]
-    is_partial: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Break:
-    """Refuse the request of the first of these locks, if it still waits at this place since then."""
-
-    view: int
-    kind: str
-    locks: tuple[InCycle, ...]
-    place: int
-    since: float
-
-
-@dataclass(frozen=True, slots=True)
-class Describe:
-    """Whose are these locks of yours? They are named with their blocks."""
-
-    view: int
-    asker: str
-    number: int
-    locks: tuple[tuple[Id, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """Process and command of each owner, in the order of the question."""
-
-    view: int
-    number: int
-    owners: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A deadlock was found and is broken."""
-
-    view: int
-    kind: str
-    locks: tuple[CycleLock, ...]
-
-
 # ------------------------------------------------------------------ recovery
 
 
-@dataclass(frozen=True, slots=True)
-class Masters:
+class Masters(Said, frozen=True, tag=23):
     """The sender masters these names, whose directory the receiver is."""
 
     view: int
     names: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unsettled:
+class Unsettled(Said, frozen=True, tag=24):
     """The sender does not know whether anybody masters these names, whose directory the receiver
     is: where no master says so, all homes are asked."""
 
@@ -389,23 +237,20 @@ class BlockCopies(NamedTuple):
     writer: Id | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Copies:
+class Copies(Said, frozen=True, tag=25):
     """To the new master of these names; requests that are not answered yet follow, again."""
 
     view: int
     blocks: tuple[BlockCopies, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Said, frozen=True, tag=26):
     """That is all the receiver needs to know from the sender for this view."""
 
     view: int
 
 
-@dataclass(frozen=True, slots=True)
-class Gather:
+class Gather(Said, frozen=True, tag=27):
     """To all homes, from the directory of these names, their new master: send copies.
 
     is_all: no more names follow.
@@ -416,15 +261,13 @@ class Gather:
     is_all: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
+class Gathered(Said, frozen=True, tag=28):
     """The sender's copies of all names asked for in Gather have been sent."""
 
     view: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Said, frozen=True, tag=29):
     """The sender has rebuilt all names that it had been sent copies of for this view."""
 
     view: int
@@ -440,8 +283,7 @@ class LastWord(NamedTuple):
     writer: Id | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Farewell:
+class Farewell(Said, frozen=True, tag=30):
     """The sender is leaving and does nothing more with these blocks; what it has not answered had
     no effect. is_all: no more blocks follow."""
 
@@ -450,8 +292,7 @@ class Farewell:
     is_all: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FarewellHeard:
+class FarewellHeard(Said, frozen=True, tag=31):
     """The sender has heard the whole Farewell."""
 
     view: int

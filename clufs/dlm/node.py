@@ -43,7 +43,6 @@ from clufs.dlm.messages import (
     Farewell,
     FarewellHeard,
     Finished,
-    Found,
     Gather,
     Gathered,
     Gone,
@@ -62,6 +61,7 @@ from clufs.dlm.messages import (
 )
 from clufs.dlm.rsb import ResourceBlock
 from clufs.dlm.survey import Survey
+from clufs.dlm.survey_messages import Found
 from clufs.errors import NotHeld
 
 # Looking a member up in an enumeration costs a tenth of a grant.

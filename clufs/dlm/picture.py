@@ -12,10 +12,11 @@ from typing import NamedTuple
 from clufs.dlm.deadlock import Search, kind_of
 from clufs.dlm.interface import Asked, Owner, Request, Verb
 from clufs.dlm.lock import Lock
-from clufs.dlm.messages import Break, Check, Group, Id, InCycle, Part, Waits
+from clufs.dlm.messages import Id
 from clufs.dlm.modes import Mode
 from clufs.dlm.parties import Parties
 from clufs.dlm.rsb import UNIT, ResourceBlock
+from clufs.dlm.survey_messages import Break, Check, Group, InCycle, Part, Waits
 
 
 class Seen(NamedTuple):

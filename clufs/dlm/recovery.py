@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from zlib import crc32
+
+from msgspec.structs import replace
 
 from clufs.dlm.directory import directory_member
 from clufs.dlm.grants import Effects

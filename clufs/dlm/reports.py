@@ -17,7 +17,8 @@ from clufs.dlm.guests import Guest
 from clufs.dlm.interface import Cycle, CycleLock, Effect, FoundCycle, Send
 from clufs.dlm.judge import names_of
 from clufs.dlm.lock import Lock
-from clufs.dlm.messages import Break, Describe, Described, Found, Id, InCycle
+from clufs.dlm.messages import Id
+from clufs.dlm.survey_messages import Break, Describe, Described, Found, InCycle
 from clufs.errors import Deadlock
 
 _UNKNOWN = (0, "-")

@@ -28,19 +28,19 @@ from clufs.dlm.census import Census
 from clufs.dlm.copies import Copies
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Effect, Send, Ticked
-from clufs.dlm.messages import (
+from clufs.dlm.messages import Id
+from clufs.dlm.picture import Picture, Told
+from clufs.dlm.reports import Reports
+from clufs.dlm.survey_messages import (
     Blockers,
     Break,
     Check,
     Found,
-    Id,
     Overdue,
     Waits,
     WhatWaits,
     WhoBlocks,
 )
-from clufs.dlm.picture import Picture, Told
-from clufs.dlm.reports import Reports
 from clufs.limits import SURVEY_LOCKS_MAX, SURVEY_PARTIES_MAX
 from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_PAUSE_S
 

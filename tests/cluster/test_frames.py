@@ -146,7 +146,15 @@ def test_a_hello_that_is_refused(hello: dict[str, object], error: type[PeerError
         check_hello(msgspec.structs.replace(HELLO, **hello), "clu", 1)
 
 
-@pytest.mark.parametrize(("oldest", "newest"), [(1, 1), (1, 2), (0, 1), (0, 9)])
+@pytest.mark.parametrize(
+    ("oldest", "newest"),
+    [
+        (PROTOCOL_MAX, PROTOCOL_MAX),
+        (PROTOCOL_MAX, PROTOCOL_MAX + 1),
+        (PROTOCOL_MAX - 1, PROTOCOL_MAX),
+        (0, PROTOCOL_MAX + 8),
+    ],
+)
 def test_the_highest_common_version_is_spoken(oldest: int, newest: int) -> None:
     hello = msgspec.structs.replace(HELLO, oldest=oldest, newest=newest)
-    assert check_hello(hello, "clu", 1) == 1
+    assert check_hello(hello, "clu", 1) == PROTOCOL_MAX

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from clufs.cluster.authority import make_keys
+from clufs.cluster.frames import PROTOCOL_MAX as NOW
 from clufs.cluster.frames import Hello, pack
 from clufs.cluster.interface import Peer, View
 from clufs.cluster.keys import Keys
@@ -91,7 +92,7 @@ async def test_messages_go_every_way_in_order(cluster: Cluster) -> None:
         for peer in {1, 2, 3} - {me}:
             assert [m for sender, m in got if sender == peer] == [b"%d" % n for n in range(100)]
     assert cluster.mesh[1].counters.frames_sent < 20
-    assert all(s.connected and s.version == 1 for s in cluster.mesh[1].states())
+    assert all(s.connected and s.version == NOW for s in cluster.mesh[1].states())
 
 
 async def test_connections_cut_again_and_again(cluster: Cluster) -> None:
@@ -177,7 +178,7 @@ async def test_a_member_is_dialled_where_its_hello_said(cluster: Cluster) -> Non
 async def test_a_slow_member_slows_nobody_else(cluster: Cluster) -> None:
     await cluster.start(A, C)
     slow = await trio.to_thread.run_sync(cluster.tls, "b")
-    slow.sendall(pack(Hello(1, 1, "clu", 2, 20, 30, 0)))
+    slow.sendall(pack(Hello(NOW, NOW, "clu", 2, 20, 30, 0)))
     await until(lambda: cluster.mesh[3].states()[1].connected)
     while cluster.mesh[3].send(2, bytes(50_000)):
         pass
@@ -239,14 +240,14 @@ async def test_a_stranger_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     ("name", "data", "counter"),
     [
         ("c", b"", "wrong_names"),
-        ("b", pack(Hello(1, 1, "clu", 1, 10, 0, 0)), "wrong_names"),
+        ("b", pack(Hello(NOW, NOW, "clu", 1, 10, 0, 0)), "wrong_names"),
         ("b", pack(Hello(0, 0, "clu", 2, 20, 0, 0)), "old_versions"),
-        ("b", pack(Hello(1, 1, "another", 2, 20, 0, 0)), "other_clusters"),
+        ("b", pack(Hello(NOW, NOW, "another", 2, 20, 0, 0)), "other_clusters"),
         ("b", b"\xff\xff\xff\xff", "garbage"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 5)), "garbage"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 0)) + b"\0\0\0\2\x91\x09", "garbage"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 0)) + b"\0\0\0\x50half", "torn"),
-        ("b", pack(Hello(1, 1, "clu", 2, 20, 30, 0))[:-2], "torn"),
+        ("b", pack(Hello(NOW, NOW, "clu", 2, 20, 30, 5)), "garbage"),
+        ("b", pack(Hello(NOW, NOW, "clu", 2, 20, 30, 0)) + b"\0\0\0\2\x91\x09", "garbage"),
+        ("b", pack(Hello(NOW, NOW, "clu", 2, 20, 30, 0)) + b"\0\0\0\x50half", "torn"),
+        ("b", pack(Hello(NOW, NOW, "clu", 2, 20, 30, 0))[:-2], "torn"),
     ],
 )
 async def test_a_member_that_is_wrong_is_refused(
@@ -263,11 +264,14 @@ async def test_a_member_that_is_wrong_is_refused(
 async def test_a_newer_neighbour_is_understood(cluster: Cluster) -> None:
     await cluster.start(C)
     with await trio.to_thread.run_sync(cluster.tls, "b") as newer:
-        for later in ([0, 1, 2, "clu", 2, 20, 30, 0, "new"], [2, True, 1, 0, [b"hi"], {"new": 1}]):
+        for later in (
+            [0, NOW, NOW + 1, "clu", 2, 20, 30, 0, "new"],
+            [2, True, 1, 0, [b"hi"], {"new": 1}],
+        ):
             body = msgspec.msgpack.encode(later)
             newer.sendall(len(body).to_bytes(4, "big") + body)
         await until(lambda: cluster.got[3] == [(2, b"hi")])
-        assert cluster.mesh[3].states()[1].version == 1
+        assert cluster.mesh[3].states()[1].version == NOW
 
 
 async def test_what_handlers_send_leaves_in_one_frame(cluster: Cluster) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clufs.dlm.interface import Fenced, FoundCycle, Life, Refuse, Ticked, ViewInstalled
-from clufs.dlm.messages import WhatWaits
+from clufs.dlm.survey_messages import WhatWaits
 from clufs.errors import Deadlock
 from clufs.timeouts import TICK_S
 from tests.dlm.cluster import MEMBERS, Cluster

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from clufs.dlm.directory import directory_member
 from clufs.dlm.interface import (
@@ -16,6 +16,7 @@ from clufs.dlm.interface import (
     Life,
     Received,
     Refuse,
+    Resumed,
     Send,
     Suspended,
     ViewInstalled,
@@ -216,3 +217,32 @@ def test_a_write_that_was_taken_back_leaves_the_value_unproven() -> None:
     told = steps(ViewInstalled(2, lives, frozenset({Life(C, 1)})))
     (copies,) = [message for message in told if isinstance(message, Copies)]
     assert copies.blocks[0].locks[0].least is Mode.NL
+
+
+@pytest.mark.parametrize("end", ["withdraws", "releases", "dies"])
+def test_a_release_that_its_master_refuses_is_not_over_at_home(end: str) -> None:
+    """When it was sent a sublock was still there, and so it is when the master hears of it."""
+    cluster = Cluster()
+    cluster.says(A, "p", "NL")
+    cluster.settle()
+    cluster.says(B, "q", "PR")
+    cluster.settle()
+    below = cluster.lock(B, "q")
+    cluster.says(B, "r", "PR", b"db/x.sub/a", parent=below)
+    if end == "releases":
+        cluster.settle()
+    cluster.says(B, "q", "UN")
+    match end:
+        case "withdraws":
+            cluster.withdraws(B, "r", b"db/x.sub/a")
+        case "releases":
+            cluster.says(B, "r", "UN", b"db/x.sub/a")
+        case _:
+            cluster.dies(B, "r")
+    for _ in range(2):
+        told = cluster.step(B, Suspended())
+        assert not any(isinstance(effect, Done) and effect.client == "q: UN" for effect in told)
+        cluster.step(B, Resumed())
+    cluster.settle()
+    assert (B, "HasSublocks") in cluster.refused()
+    assert cluster.lock(B, "q").granted is Mode.PR

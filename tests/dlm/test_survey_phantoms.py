@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clufs.dlm.interface import FoundCycle, Received
-from clufs.dlm.messages import Break, WhatWaits, WhoBlocks
+from clufs.dlm.survey_messages import Break, WhatWaits, WhoBlocks
 from tests.dlm.cluster import Cluster
 from tests.dlm.searches import (
     SEEDS,

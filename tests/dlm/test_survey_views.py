@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from clufs.dlm.interface import Life, Received, Suspended, Ticked, ViewInstalled
-from clufs.dlm.messages import Describe, Overdue, WhatWaits, WhoBlocks
 from clufs.dlm.node import Node
+from clufs.dlm.survey_messages import Describe, Overdue, WhatWaits, WhoBlocks
 from clufs.timeouts import SURVEY_ANSWER_S, SURVEY_PAUSE_S, TICK_S
 from tests.dlm.cluster import Cluster
 from tests.dlm.searches import (

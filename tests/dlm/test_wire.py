@@ -10,29 +10,31 @@ from clufs.dlm.interface import CycleLock, Request, Verb
 from clufs.dlm.messages import (
     Ask,
     BlockCopies,
-    Blockers,
-    Break,
-    Check,
     Copies,
-    Describe,
-    Described,
     Ended,
-    Found,
     Granted,
-    Group,
     HeldCopy,
     Id,
-    InCycle,
     Lookup,
-    Overdue,
-    Part,
     Refused,
-    Waits,
-    WhatWaits,
-    WhoBlocks,
     Withdraw,
 )
 from clufs.dlm.modes import Mode
+from clufs.dlm.survey_messages import (
+    Blockers,
+    Break,
+    Check,
+    Describe,
+    Described,
+    Found,
+    Group,
+    InCycle,
+    Overdue,
+    Part,
+    Waits,
+    WhatWaits,
+    WhoBlocks,
+)
 from clufs.errors import GarbageReceived, NotHeld, RequestError
 
 LOCK = Id("polishham", 7, 41)
@@ -98,6 +100,18 @@ def test_what_an_earlier_version_lacks_at_the_end_has_its_default() -> None:
     found = wire.decode(msgspec.msgpack.encode(raw[:-5]))
     assert isinstance(found, Ask)
     assert (found.pid, found.command) == (0, "-")
+
+
+def test_a_request_is_an_array_whose_end_may_grow() -> None:
+    raw = msgspec.msgpack.decode(wire.encode(MESSAGES[1]))
+    request = raw[5]
+    assert request[:2] == ["LOCK", Mode.EX]
+    raw[5] = [*request, "new"]
+    assert wire.decode(msgspec.msgpack.encode(raw)) == MESSAGES[1]
+    raw[5] = request[:2]
+    found = wire.decode(msgspec.msgpack.encode(raw))
+    assert isinstance(found, Ask)
+    assert found.request == Request(Verb.LOCK, Mode.EX)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x90", b"\x91\x63", b"\x92\x00\x01"])
