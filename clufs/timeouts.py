@@ -312,3 +312,13 @@ others can have expelled it sooner, as corosync's token alone takes longer."""
 JOIN_LATE_S = 10.0
 """How long a view waits until the registry has let all its members in; then those who are not are expelled.
 It takes a few multicasts and writes to disk."""
+
+CAA_RETRY_FIRST_S, CAA_RETRY_MAX_S = 10.0, 600.0
+"""An application that no member started is tried again after the first, then after twice as long each
+time. It is forgiven once it has run for the longest."""
+
+CAA_JOINED_S = 60.0
+"""A member counts as just joined for so long: ACTIVE_PLACEMENT is judged anew with each of its monitors' words."""
+
+CAA_LEAP_MAX_S = 3 * 3600.0
+"""Minutes of REBALANCE that a planner makes up for: more than a change of the clock by a time zone's rules."""

@@ -1,0 +1,189 @@
+"""A cluster's executors, imagined: they run what a planner orders, hold its locks, and end when told.
+
+The lock manager's promise is kept here as an assertion: who starts an application that another
+member still holds has broken it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from clufs.caa.interface import (
+    ActionEnded,
+    Effect,
+    Event,
+    LocalTime,
+    MembersChanged,
+    RunAction,
+    Save,
+    SaveDrained,
+    Ticked,
+    UnderWay,
+    WakeAt,
+)
+from clufs.caa.machine import Planner
+from clufs.caa.profile import Profile, validate
+from clufs.caa.records import ResourceRecord, absorb
+
+DAY_S = 86_400
+SUNDAY_S = 3 * DAY_S
+"""A Sunday, 0:00: the epoch was a Thursday."""
+
+
+def local(time_s: float) -> LocalTime:
+    """A wall clock that nobody changes."""
+    minutes = int(time_s // 60)
+    day = minutes // 1440
+    return LocalTime(day, (day + 4) % 7, minutes // 60 % 24, minutes % 60)
+
+
+def profile(kind: str, name: str, values: Mapping[str, str]) -> Profile:
+    """Return a profile with these values and what a resource of the type must have."""
+    must = {
+        "application": {"ACTION_SCRIPT": f"{name}.scr"},
+        "network": {"SUBNET": "16.140.112.0"},
+        "tape": {"DEVICE_NAME": "/dev/tape/tape1"},
+        "changer": {"DEVICE_NAME": "/dev/changer/mc1"},
+    }[kind]
+    lines = {"NAME": name, "TYPE": kind, **must, **values}
+    text = "".join(f"{key}={value}\n" for key, value in lines.items())
+    return validate(name, text.encode())
+
+
+class World:
+    """Members, their executors, the registry's records, and whoever plans now."""
+
+    def __init__(self, members: Iterable[str]) -> None:
+        self.up = tuple(members)
+        self.now_s = float(SUNDAY_S)
+        self.records: dict[str, ResourceRecord] = {}
+        self.profiles: dict[str, Profile] = {}
+        self.online: dict[tuple[str, str], bool] = {}
+        self.holds: dict[str, set[str]] = {}
+        self.drained: tuple[str, ...] = ()
+        self.actions: dict[int, RunAction] = {}
+        self.wake_s: float | None = None
+        self.clock = local
+        self.last_action = 0
+        self._planner: Planner | None = None
+
+    @property
+    def planner(self) -> Planner:
+        assert self._planner is not None, "nobody plans yet"
+        return self._planner
+
+    def add(self, made: Profile) -> None:
+        """Register a resource."""
+        self.profiles[made.name] = made
+        self.records[made.name] = ResourceRecord(made.name, profile=made.text())
+
+    def runs(self, name: str, member: str, state: str = "ONLINE") -> None:
+        """Have an application run on a member, and its record say so."""
+        self.records[name] = msgspec.structs.replace(
+            self.records[name],
+            target="ONLINE",
+            state=state,
+            member=member,
+            changed_ns=round(self.now_s * 1e9),
+        )
+        self.holds.setdefault(name, set()).add(member)
+
+    def plan(self, *, booted: bool = False) -> list[Effect]:
+        """Have somebody plan, from the records and from what the executors report."""
+        if booted:
+            self.holds.clear()
+            self.actions.clear()
+        running = {
+            member: [name for name, held in self.holds.items() if member in held]
+            for member in self.up
+        }
+        under_way = [
+            UnderWay(one.action, one.resource, one.member, one.entry)
+            for one in self.actions.values()
+        ]
+        self.wake_s = None
+        self._planner = Planner(
+            self.records.values(),
+            self.profiles,
+            self.up,
+            running=running,
+            under_way=under_way,
+            monitors={} if booted else self.online,
+            drained=self.drained,
+            booted=booted,
+            local=self.clock,
+            first_action=self.last_action + 1,
+        )
+        return self.step(Ticked())
+
+    def step(self, event: Event) -> list[Effect]:
+        """Give the planner an event and carry out what follows."""
+        effects = self.planner.step(self.now_s, event)
+        for effect in effects:
+            match effect:
+                case Save():
+                    for record in effect.records:
+                        self.records[record.name] = absorb(self.records[record.name], record)
+                case SaveDrained():
+                    self.drained = effect.members
+                case RunAction():
+                    self._begin(effect)
+                case WakeAt():
+                    self.wake_s = effect.time_s
+        return effects
+
+    def _begin(self, action: RunAction) -> None:
+        assert action.action > self.last_action, "numbers of actions grow"
+        self.last_action = action.action
+        assert action.member in self.up, f"{action} on a member that is not up"
+        busy = [one for one in self.actions.values() if one.resource == action.resource]
+        assert not busy, f"{action} while {busy} is under way"
+        if action.entry == "start":
+            held = self.holds.setdefault(action.resource, set())
+            assert held <= {action.member}, f"{action} while {held} hold it"
+            held.add(action.member)
+        self.actions[action.action] = action
+
+    def end(self, action: RunAction, ok: bool, why: str = "") -> list[Effect]:
+        """Have an action end."""
+        del self.actions[action.action]
+        if ok and action.entry != "start":
+            self.holds.get(action.resource, set()).discard(action.member)
+        return self.step(ActionEnded(action.action, ok, why))
+
+    def of(self, resource: str) -> RunAction:
+        """Return the action under way for a resource."""
+        return next(one for one in self.actions.values() if one.resource == resource)
+
+    def lose(self, members: Iterable[str]) -> list[Effect]:
+        """Lose members: fenced, so nothing runs there any more."""
+        self._empty(members)
+        self.up = tuple(member for member in self.up if member not in set(members))
+        return self.step(MembersChanged(self.up))
+
+    def join(self, member: str) -> list[Effect]:
+        """Have a member join, with a new life where it was up."""
+        self._empty([member])
+        if member not in self.up:
+            self.up = (*self.up, member)
+        return self.step(MembersChanged(self.up, joined=(member,)))
+
+    def _empty(self, members: Iterable[str]) -> None:
+        gone = set(members)
+        self.actions = {n: one for n, one in self.actions.items() if one.member not in gone}
+        for held in self.holds.values():
+            held -= gone
+        for key in self.online:
+            if key[1] in gone:
+                self.online[key] = False
+
+    def wait_until(self, time_s: float) -> list[Effect]:
+        """Let time pass, with a Ticked wherever one was asked for."""
+        effects: list[Effect] = []
+        while self.wake_s is not None and self.wake_s <= time_s:
+            self.now_s, self.wake_s = max(self.now_s, self.wake_s), None
+            effects += self.step(Ticked())
+        self.now_s = max(self.now_s, time_s)
+        return effects
