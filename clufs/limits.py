@@ -161,3 +161,9 @@ FAILURE_THRESHOLD_MAX = 20
 
 PROFILE_NUMBER_MAX = 2**31 - 1
 """Any other number of a profile: 68 years of seconds, and what 32 bits hold in any script."""
+
+BUSIEST_COUNTED = 4096
+"""Names whose requests are counted: beyond, a name that was asked for once is forgotten first."""
+
+BUSIEST_SHOWN = 100
+"""Lines of /clu/status/busiest: more than a screen has."""

@@ -6,7 +6,7 @@ _clufs() {
     COMPREPLY=()
 
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen import-ase lab --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen import-ase top lab --help --version' -- "$cur")
         return
     fi
     case $command in
@@ -38,6 +38,10 @@ _clufs() {
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
+        return
+        ;;
+    top)
+        mapfile -t COMPREPLY < <(compgen -W '-b -d -n' -- "$cur")
         return
         ;;
     lab)

@@ -27,6 +27,7 @@ def plain(name: str, section: str | None = None) -> str:
     """The text of a page, or of one of its sections, without roff's escapes and font names."""
     text = (MOUNT / name).read_text()
     if section:
+        text = text.replace("\\-", "-")
         text = re.split(rf"^\.S[HS] \"?{re.escape(section)}.*\n", text, flags=re.M)[1]
         text = re.split(r"^\.S[HS] ", text, flags=re.M)[0]
     return re.sub(r"\\f[A-Z]|\\&", "", text).replace("\\-", "-")
@@ -66,7 +67,11 @@ def test_a_page_is_read_by_man(page: Path) -> None:
     assert "SEE ALSO" in done.stdout
 
 
-@pytest.mark.parametrize("command", [["clufsd"], ["clufs", "run"], ["clufs", "doctor"]])
+@pytest.mark.parametrize(
+    "command",
+    [["clufsd"], *(["clufs", one] for one in ("run", "doctor", "import-ase", "top"))],
+    ids=" ".join,
+)
 def test_every_option_of_a_program_is_documented_and_exists(command: list[str]) -> None:
     help_text = usage(*command, "--help")
     section = " ".join(command) if len(command) > 1 else None
@@ -191,6 +196,7 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs doctor -", {"--config"}),
         ("clufs keygen -", {"--dir"}),
         ("clufs import-ase --", {"--dir", "--force"}),
+        ("clufs top -", {"-b", "-d", "-n"}),
         ("clufs lab re", {"resume", "restart"}),
         ("clufs lab up --m", {"--members"}),
         ("clufs lab tour -", {"--fast", "--dir"}),

@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": ("clufs.cli.doctor", "what this machine lacks, and the line that mends it"),
     "keygen": ("clufs.cli.keygen", "the keys by which members know each other"),
     "import-ase": ("clufs.cli.import_ase", "profiles and scripts out of what ASE services were"),
+    "top": ("clufs.cli.top", "members, resources and the busiest locks, live"),
     "lab": ("clufs.cli.lab", "a cluster on this machine, to try and to break things"),
 }
 

@@ -83,6 +83,7 @@ class LockService(Minority):
         self._swept_s = monotonic()
         self._will_look = False
         self._by_pid = self.processes.by_pid
+        self._count = journals.busiest.count
         tree.unlink = self.unlink
         tree.may_create = self.may_create
         journals.refusals.process_of = self.processes.pid_of
@@ -113,6 +114,7 @@ class LockService(Minority):
                 answer = self._with_words(now, handle, request, data, line, process)
         except ClufsError as error:
             answer = self._refuse(handle, request, error)
+        self._count(handle.key)
         self.metrics.requested(monotonic() - now)
         return answer
 

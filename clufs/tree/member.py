@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clufs.dlm.interface import CycleLock, FoundCycle
+from clufs.tree.busiest import Busiest
 from clufs.tree.journals import Deadlocks, Events, FencingLog, Refusals
 from clufs.tree.lock_reports import cycle_line
 from clufs.tree.metrics import Metrics
@@ -40,6 +41,7 @@ class Journals:
         self.deadlocks = Deadlocks(time.time)
         self.fencing = FencingLog(time.time)
         self.metrics = Metrics()
+        self.busiest = Busiest()
 
     def fenced(self, told: Told) -> None:
         """The fencing gate has something to tell."""

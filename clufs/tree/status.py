@@ -80,6 +80,9 @@ class Facts:
     def metrics(self, caller: Caller) -> bytes:
         return self.journals.metrics.text()
 
+    def busiest(self, caller: Caller) -> bytes:
+        return self.journals.busiest.show(self.locks, caller)
+
     def nothing(self, caller: Caller) -> bytes:
         return b""
 
@@ -120,6 +123,7 @@ def build(root: StaticDirectory, facts: Facts) -> None:
         (b"deadlocks", facts.deadlocks),
         (b"errors", facts.errors),
         (b"metrics", facts.metrics),
+        (b"busiest", facts.busiest),
     ):
         status.add(Report(b"status/" + name, show))
     status.add(Report(b"status/sequencer", facts.nothing, facts.check_sequencer, 0o222))
