@@ -141,6 +141,9 @@ LOG_KEPT_ENTRIES = 1000
 COPIES_IN_A_MESSAGE = 500
 """Locks told in one message of a recovery: a few ms of work, between which others are served."""
 
+RECOVERY_STEP_LOCKS = 500
+"""Locks told, rebuilt or released in one step of a recovery: 5 ms of work; then others are served."""
+
 COPIES_MESSAGE_BYTES = 2**18
 """The names and values in one message of a recovery: far below MESSAGE_MAX_BYTES, whatever they are."""
 

@@ -19,7 +19,15 @@ from clufs.config import Config
 from clufs.daemon import process
 from clufs.daemon.facts import ClusterFacts, add_metrics
 from clufs.daemon.membership import Membership, RegistryNamespaces
-from clufs.dlm.interface import Event, Recovered, Resumed, Suspended, Ticked, ViewInstalled
+from clufs.dlm.interface import (
+    Event,
+    Recovered,
+    Resumed,
+    Suspended,
+    Ticked,
+    TurnCame,
+    ViewInstalled,
+)
 from clufs.dlm.node import Node
 from clufs.errors import MissingPart, MountError, ProgramError
 from clufs.fuse import loop, lowlevel, mount_point
@@ -112,6 +120,7 @@ class Daemon:
             groups,
             self._kill_within_s(),
         )
+        self._turn_wanted = trio.Event()
         self._quorum_timer = self.timers.at(monotonic(), lambda: None)
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
@@ -148,6 +157,8 @@ class Daemon:
         if isinstance(event, ViewInstalled):
             self._installed_s = monotonic()
         self.service.run(event)
+        if self.locks.node.wants_turn():
+            self._turn_wanted.set()
         if isinstance(event, ViewInstalled | Resumed):
             self._quorum_timer.cancel()
             self.service.quorum_back()
@@ -325,6 +336,7 @@ class Daemon:
                 nursery.start_soon(process.tell_watchdog)
                 nursery.start_soon(self.membership.run)
                 nursery.start_soon(self._tick)
+                nursery.start_soon(self._take_turns)
                 nursery.start_soon(self._stop_on, signals)
                 nursery.start_soon(self._say_ready)
                 await loop.run()
@@ -344,6 +356,15 @@ class Daemon:
             await trio.sleep(TICK_S)
             if self.locks.node.wants_tick():
                 self.service.run(Ticked())
+
+    async def _take_turns(self) -> None:
+        """Let the lock manager go on with a recovery, each time after all who waited were served."""
+        while True:
+            await self._turn_wanted.wait()
+            self._turn_wanted = trio.Event()
+            while self.locks.node.wants_turn() and not self.service.is_expelled:
+                await trio.lowlevel.checkpoint()
+                self.service.run(TurnCame())
 
     async def _say_ready(self) -> None:
         await trio.to_thread.run_sync(os.stat, self.place.mount_point, abandon_on_cancel=True)

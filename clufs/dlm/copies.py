@@ -45,7 +45,7 @@ from clufs.dlm.messages import (
 )
 from clufs.dlm.modes import Mode
 from clufs.dlm.party_names import PartyNames
-from clufs.dlm.remote import Copy, Open, RemoteBlock
+from clufs.dlm.remote import LOST, Copy, Open, RemoteBlock
 from clufs.dlm.rsb import UNIT
 from clufs.errors import Cancelled, NoQuorum, RequestPending
 
@@ -180,7 +180,8 @@ class Copies(Lost, abc.ABC):
         self._open_on[copy][id] = None
         if self.parties.fresh is not None and event.request.verb is Verb.LOCK:
             self.parties.fresh.append((copy, copy.since))
-        effects: Effects = [] if master == self.member else [Send(master, message)]
+        found.unsent = master in (self.member, LOST)
+        effects: Effects = [] if found.unsent else [Send(master, message)]
         if self.suspended and event.request.verb is Verb.LOCK:
             found.queued = True
             effects.append(Queue(copy))
@@ -262,26 +263,28 @@ class Copies(Lost, abc.ABC):
         asked = next((id for id in self._open_on[copy] if self._is_lock_request(id)), None)
         if asked is None:  # it was turned away, and its master is being sought
             return self._drop_told(now, copy, None, False)
-        self._answered(asked)
-        if copy.request.value is not None:
+        found = self._answered(asked)
+        assert found is not None
+        if copy.request.value is not None and not found.unsent:
             copy.rsb.is_stale = True
-        if master == self.member:
-            if copy.granted is None:
-                return self._drop_told(now, copy, None, False)
+        here = master in (self.member, LOST)
+        if here and copy.granted is None:
+            return self._drop_told(now, copy, None, False)
+        if master == self.member or found.unsent:
             self._put_back(copy)
             return []
         id = self._id()
         kept = None if copy.kept is None else copy.kept[0]
         name = copy.rsb.name
         message = Withdraw(self.view, id, self.lock_id(copy), name, asked, kept, wanted)
-        send = Send(master, message)
+        send: Effects = [] if here else [Send(master, message)]
         if copy.granted is None:
             self._open[id] = Open(message, master, root)
-            return [send, *self._drop_told(now, copy, None, False)]
+            return [*send, *self._drop_told(now, copy, None, False)]
         self._open[id] = Open(message, master, root, copy)
         self._open_on[copy][id] = None
         self._put_back(copy)
-        return [send]
+        return send
 
     def _is_lock_request(self, id: Id) -> bool:
         event = self._open[id].event
@@ -298,7 +301,7 @@ class Copies(Lost, abc.ABC):
         for lock in doomed:
             assert isinstance(lock, Copy)
             master = self._asked_of(lock)
-            if master is not None and master != self.member:
+            if master is not None and master not in (self.member, LOST):
                 ended.setdefault(master, []).append(self.lock_id(lock))
             if lock.wanted is not None and lock.owner is not event.owner:
                 error = Cancelled("the lock above it was released")

@@ -7,15 +7,15 @@ released it does not hold, and what was not answered it asks again.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from msgspec.structs import replace
 
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Owner, Refuse, Send, Verb
-from clufs.dlm.messages import Ask, BlockCopies, Copies, HeldCopy, Withdraw
+from clufs.dlm.messages import Ask, BlockCopies, Copies, HeldCopy, Id, Withdraw
 from clufs.dlm.modes import Mode, common
-from clufs.dlm.remote import Copy, Open, RemoteBlock
+from clufs.dlm.remote import LOST, Copy, Open, RemoteBlock
 from clufs.dlm.seeking import Seeking
 from clufs.errors import NotHeld
 from clufs.limits import COPIES_IN_A_MESSAGE, COPIES_MESSAGE_BYTES
@@ -47,22 +47,41 @@ class Homes(Seeking, abc.ABC):
         """These are the new masters of these roots: tell them what is held here, and ask again
         what was not answered."""
         told: dict[str, list[BlockCopies]] = {}
+        asked: list[Id] = []
         names: Names = {}
         for root, master in masters.items():
             self._unsettled[root] = self.view
             for block in self._tree(root):
                 block.master = master
+                for lock in (*block.holders(), *block.waiting):
+                    assert isinstance(lock, Copy)
+                    asked += self._open_on[lock]
                 if master != self.member:
                     told.setdefault(master, []).append(self._tell_copies(now, block, names))
                     block.is_final = False
+                self._spent += 1 + block.size
         effects: Effects = [
             Send(master, Copies(self.view, batch))
             for master, blocks in told.items()
             for batch in _batches(blocks)
         ]
-        for found in list(self._open.values()):
-            if found.root in masters:
-                effects += self._again(found, masters[found.root])
+        asked.sort()  # as they were asked, whatever lock they are about
+        for id in asked:
+            found = self._open[id]
+            effects += self._again(found, masters[found.root])
+        return effects
+
+    def _forget_ended(self, roots: Container[bytes]) -> Effects:
+        """What was asked about locks in these trees that are gone by now is not asked again: nobody
+        else will know of them."""
+        past = [
+            found
+            for found in self._open.values()
+            if found.lock is None and (found.master == LOST or found.root in roots)
+        ]
+        effects: Effects = []
+        for found in past:
+            effects += self._again(found, LOST)
         return effects
 
     def _tree(self, root: bytes) -> Iterator[RemoteBlock]:
@@ -120,14 +139,17 @@ class Homes(Seeking, abc.ABC):
             return Mode.NL
         for id in self._open_on[copy]:
             mode = _asked_mode(self._open[id])
-            if mode is not None:
+            if mode is not None and not self._open[id].unsent:
                 least = common(least, mode)
         above = copy.parent
         while above is not None:
             assert isinstance(above, Copy)
             for id in self._open_on[above]:
-                message = self._open[id].message
-                if isinstance(message, Ask) and message.request.verb is Verb.UNLOCK_ALL:
+                found = self._open[id]
+                message = found.message
+                if found.unsent or not isinstance(message, Ask):
+                    continue
+                if message.request.verb is Verb.UNLOCK_ALL:
                     return Mode.NL
             above = above.parent
         return least
@@ -142,6 +164,7 @@ class Homes(Seeking, abc.ABC):
                 return []
             return [Refuse(NotHeld("the lock was released before"), found.event.client)]
         found.master = master
+        found.unsent = found.unsent and master == self.member
         if isinstance(message, Ask) and message.request.verb is Verb.LOCK:
             message = replace(message, place=copy.place or None)
         found.message = message = replace(message, view=self.view, again=True)

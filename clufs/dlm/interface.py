@@ -199,6 +199,12 @@ class Ticked:
     """Time has passed. Expected every TICK_S while `Node.wants_tick()`, and only then."""
 
 
+@dataclass(slots=True)
+class TurnCame:
+    """Everybody else who waited has been served. Expected soon while `Node.wants_turn()`, and only
+    then: a recovery goes on by one step."""
+
+
 # --------------------------------------------------------------- effects
 
 
@@ -335,6 +341,7 @@ Event = (
     | Fenced
     | Leaving
     | Ticked
+    | TurnCame
 )
 Effect = (
     Grant

@@ -37,11 +37,12 @@ class Leaver(Recovery, abc.ABC):
 
     def _on_leaving(self, now: float, event: Leaving) -> Sequence[Effect]:
         self._leaving = True
-        if self._awaited or self._gathered_by:
+        if self.is_recovering():
             return []  # first the recovery
-        return self._say_farewell()
+        self._work.append(self._say_farewell)
+        return [] if self.suspended else self._work_on(now)
 
-    def _say_farewell(self) -> Effects:
+    def _say_farewell(self, now: float) -> Effects:
         self._frozen = True
         blocks: dict[str, dict[ResourceBlock, None]] = {}
         for guest in self.guests.values():
@@ -86,7 +87,7 @@ class Leaver(Recovery, abc.ABC):
 
     def _after_recovery(self, now: float) -> Sequence[Effect]:
         """A view came while this member was leaving: it may have got more to master."""
-        return self._say_farewell() if self._leaving else []
+        return self._say_farewell(now) if self._leaving else []
 
     def _on_farewell(self, now: float, sender: str, message: Farewell) -> Sequence[Effect]:
         for word in message.blocks:

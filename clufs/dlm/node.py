@@ -27,6 +27,7 @@ from clufs.dlm.interface import (
     Resumed,
     Suspended,
     Ticked,
+    TurnCame,
     Verb,
     ViewInstalled,
     Withdrew,
@@ -111,6 +112,7 @@ class Node(Leaver):
             ViewInstalled: self._view_installed,
             Fenced: self._fenced,
             Leaving: self._on_leaving,
+            TurnCame: self._turn_came,
         }
         self._answers: dict[type, Callable[[float, Any], Sequence[Effect]]] = {
             LookedUp: self._looked_up,
@@ -162,7 +164,7 @@ class Node(Leaver):
             return self.member
         copy = self.copies.get(root)
         if copy is not None and copy.master is not None:
-            return copy.master
+            return copy.master or None
         return self._elsewhere.get(root)
 
     def directory_member(self, name: bytes) -> str:

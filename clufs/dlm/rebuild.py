@@ -90,25 +90,31 @@ class Told:
 class Building:
     """What one building has at hand.
 
-    undecided: requests that must be granted at once or not at all. withdrawn: their conversions
-    may have been granted by the lost master. replays: what waited for the release of a lock.
+    opened: what was asked here on locks of these trees. undecided: requests that must be granted at
+    once or not at all. withdrawn: their conversions may have been granted by the lost master.
+    replays: what waited for the release of a lock.
     """
 
     blocks: dict[bytes, ResourceBlock] = field(default_factory=dict)
     names: Names = field(default_factory=dict)
+    opened: list[Open] = field(default_factory=list)
     undecided: list[_Undecided] = field(default_factory=list)
     withdrawn: list[Withdraw] = field(default_factory=list)
     replays: list[Asked] = field(default_factory=list)
 
 
 class Rebuild(Homes, abc.ABC):
-    """Collects what homes tell, and builds."""
+    """Collects what homes tell, and builds, tree by tree.
 
-    __slots__ = ("_building", "_collected")
+    _unbuilt: the trees that are to be built, in their order; nobody else can make them.
+    """
+
+    __slots__ = ("_building", "_collected", "_unbuilt")
 
     def __init__(self, member: str, view: int, incarnation: int) -> None:
         super().__init__(member, view, incarnation)
         self._collected: dict[bytes, Collected] = {}
+        self._unbuilt: dict[bytes, None] = {}
         self._building: Building | None = None
 
     def _end_block(self, name: bytes) -> None:
@@ -149,6 +155,19 @@ class Rebuild(Homes, abc.ABC):
 
     # --------------------------------------------------------------- building
 
+    def _next_to_build(self) -> list[bytes]:
+        """As many trees as one step may build."""
+        roots = []
+        for root in self._unbuilt:
+            collected, own = self._collected.get(root), self.copies.get(root)
+            parts = () if collected is None else collected.parts
+            self._spent += 1 + sum(len(part.locks) for part in parts)
+            self._spent += 0 if own is None else own.size
+            roots.append(root)
+            if not self._has_time():
+                break
+        return roots
+
     def _build(self, now: float, roots: Iterable[bytes]) -> tuple[Effects, int, int]:
         """Build these trees and go on with them; how many blocks and locks there were."""
         built = {root: self._collected.pop(root, Collected()) for root in roots}
@@ -163,8 +182,7 @@ class Rebuild(Homes, abc.ABC):
         for collected in built.values():
             for message in collected.again:
                 effects += self._ask_again(now, message, building)
-        asked_here = [found for found in self._open.values() if found.master == self.member]
-        for found in [found for found in asked_here if found.root in built or found.lock is None]:
+        for found in sorted(building.opened, key=lambda found: found.message.id):
             effects += self._ask_here(now, found, building)
         for withdraw in building.withdrawn:
             effects += self._withdraw_again(withdraw)
@@ -203,7 +221,7 @@ class Rebuild(Homes, abc.ABC):
             for copy in part.locks:
                 self._build_guest(now, blocks[part.name], copy)
         for copies in own:
-            self._move_in(copies, blocks[copies.name])
+            self._move_in(copies, blocks[copies.name], building)
         for message in collected.again:
             if isinstance(message, Ask) and message.place is not None:
                 self._ticket = max(self._ticket, message.place)
@@ -241,7 +259,7 @@ class Rebuild(Homes, abc.ABC):
         if lock.request.notify:
             block.listening = True
 
-    def _move_in(self, copies: RemoteBlock, block: ResourceBlock) -> None:
+    def _move_in(self, copies: RemoteBlock, block: ResourceBlock, building: Building) -> None:
         """This member's own locks: granted ones stand in the new block as the same locks; what
         they wait for is asked again."""
         for copy in list(copies.converting):
@@ -255,7 +273,9 @@ class Rebuild(Homes, abc.ABC):
             self._ticket = max(self._ticket, copy.place)
             self._take_out(copy)
             for id in opened:
-                self._open[id].lock = copy
+                found = self._open[id]
+                found.lock = copy
+                building.opened.append(found)
             lock = become_lock(copy)
             lock.rsb = block
             if granted is not None:

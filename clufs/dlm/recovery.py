@@ -13,6 +13,11 @@ Streams are in order, so a member that has End from everybody knows its part of 
 and all there is to know of the trees that it rebuilds. What a surviving master masters goes on
 at once.
 
+All this is done in steps (see `turns`), between which whatever is not lost is served: first is
+released what finished lives held, then the others are told, then the trees are rebuilt, each of
+them usable as soon as it is there. What is asked meanwhile of a tree whose master is gone waits
+at home until its copies are handed in.
+
 A view may come before the recovery for the last one is over. The new master of a tree may then
 be alive but not have built it, or have built it without everybody knowing; so until it has said
 `Settled`, homes count the tree as unsettled. If nobody says in Masters that it masters the
@@ -23,12 +28,11 @@ when they have End from everybody themselves: no answer of a former master is on
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
-from zlib import crc32
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from clufs.dlm.directory import directory_member
+from clufs.dlm.directory import directory_member, root_of
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import (
     Effect,
@@ -55,19 +59,19 @@ from clufs.dlm.messages import (
     Unsettled,
     Withdraw,
 )
-from clufs.dlm.rebuild import Rebuild
-from clufs.dlm.remote import Copy, RemoteBlock
-from clufs.limits import COPIES_MESSAGE_BYTES, SEQUENCE_COUNT_BITS
+from clufs.dlm.telling import Telling, batches
+from clufs.limits import SEQUENCE_COUNT_BITS
 
 
-class Recovery(Rebuild, abc.ABC):
+class Recovery(Telling, abc.ABC):
     """Installs views, and recovers.
 
-    _awaited: the members whose End is missing. _gathering: the trees whose copies all members
-    are asked for. _gathered_by: the members that have not sent them yet.
+    _awaited: the members whose End is missing; this one while it has not told all. _gathering: the
+    trees whose copies all members are asked for. _gathered_by: the members that have not sent them
+    yet. _recovering: not all trees are there yet.
     """
 
-    __slots__ = ("_awaited", "_gathered_by", "_gathering", "_joined", "_noted", "_rebuilt")
+    __slots__ = ("_awaited", "_gathered_by", "_gathering", "_joined", "_rebuilt", "_recovering")
 
     def __init__(self, member: str, view: int, incarnation: int, members: Sequence[Life]) -> None:
         super().__init__(member, view, incarnation)
@@ -76,10 +80,10 @@ class Recovery(Rebuild, abc.ABC):
         self.members = sorted(self.lives)
         self._joined = dict.fromkeys(self.lives, view)
         self._awaited: set[str] = set()
-        self._noted: dict[bytes, None] = {}
         self._gathering: dict[bytes, None] = {}
         self._gathered_by: set[str] = set()
         self._rebuilt = (0, 0)
+        self._recovering = False
         self.suspended = self._frozen = view == 0
         self._set_shared()
 
@@ -95,8 +99,10 @@ class Recovery(Rebuild, abc.ABC):
         if self.suspended:
             return "a view with quorum"
         reasons = []
-        if self._awaited:
-            reasons.append(f"the locks that {_listed(self._awaited)} can tell of")
+        if awaited := self._awaited - {self.member}:
+            reasons.append(f"the locks that {_listed(awaited)} can tell of")
+        if self.member in self._awaited or self._unbuilt:
+            reasons.append("its own part in the recovery")
         if self._gathered_by:
             reasons.append(f"the copies that {_listed(self._gathered_by)} have")
         if self.lost:
@@ -106,10 +112,14 @@ class Recovery(Rebuild, abc.ABC):
 
     def is_gathering(self) -> bool:
         """Whether the members of the view have still to tell what locks they know of."""
-        return bool(self.suspended or self._awaited or self._gathered_by)
+        return self.suspended or self.is_recovering()
+
+    def is_recovering(self) -> bool:
+        """Whether there are trees here that may have to be rebuilt."""
+        return self._recovering
 
     def _is_complete(self, root: bytes) -> bool:
-        return not self._awaited and root not in self._gathering
+        return not self._awaited and root not in self._gathering and root not in self._unbuilt
 
     # ------------------------------------------------------------------ events
 
@@ -129,10 +139,9 @@ class Recovery(Rebuild, abc.ABC):
     def _resume(self, now: float, event: Resumed) -> Sequence[Effect]:
         if not self.suspended or not self.view:
             return []
-        blocks = list(self.blocks.values())
         self.suspended = self._frozen = False
         self._set_shared()
-        effects = self._thaw(now, blocks)
+        effects = self._thaw(now, list(self.parties.contended))
         for root in list(self._unasked):
             if root in self._seeking:
                 effects += self._look_up(now, root)
@@ -145,19 +154,18 @@ class Recovery(Rebuild, abc.ABC):
         if life not in self.lost:
             return []
         self.lost.discard(life)
-        guests = [guest for guest in self.guests.values() if guest.life == life]
-        effects = self._bury(now, guests)
+        self._bury_later([guest for guest in self.guests.values() if guest.id[:2] == life])
         self._set_shared()
-        return effects
+        return [] if self.suspended else self._work_on(now)
 
     def _install(self, now: float, event: ViewInstalled) -> Sequence[Effect]:
         assert event.view > self.view, "views only grow"
         gone = self._change_lives(event)
-        blocks = list(self.blocks.values()) if self.suspended else []
+        blocks = list(self.parties.contended) if self.suspended else []
         self.suspended = self._frozen = False
         self._set_shared()
         effects = [*self._part_with(now), *self._thaw(now, blocks)]
-        effects += self._tell_all_members(now, gone)
+        effects += self._tell_later(now, gone)
         for root, waiting in self._seeking.items():
             self._seeking[root] = [
                 found for found in waiting if not isinstance(found, Ask) or self._is_alive(found.id)
@@ -165,7 +173,7 @@ class Recovery(Rebuild, abc.ABC):
         for root in list(self._seeking):
             if root in self._seeking:
                 effects += self._look_up(now, root)
-        return effects if self._awaited else [*effects, *self._all_told(now)]
+        return [*effects, *self._work_on(now)]
 
     def _change_lives(self, event: ViewInstalled) -> set[str]:
         """Take over what the view says; the names of members whose life before is gone."""
@@ -180,11 +188,14 @@ class Recovery(Rebuild, abc.ABC):
                 self._joined[member] = event.view
         for member in [member for member in self._joined if member not in self.lives]:
             del self._joined[member]
-        self._awaited = set(self.members) - {self.member}
+        self._awaited = set(self.members)
         self._gathering, self._gathered_by, self._noted = {}, set(), {}
+        self._work.clear()
         self._collected.clear()
+        self._unbuilt = {}
         self._unasked.clear()
         self._rebuilt = (0, 0)
+        self._recovering = True
         self.directory.masters.clear()
         for root in [root for root, master in self._elsewhere.items() if master in gone]:
             del self._elsewhere[root]
@@ -194,78 +205,6 @@ class Recovery(Rebuild, abc.ABC):
             if home not in gone and isinstance(message, Ask | Withdraw | Ended)
         ]
         return gone
-
-    # -------------------------------------------------------- what is told
-
-    def _tell_all_members(self, now: float, gone: set[str]) -> Effects:
-        effects: Effects = []
-        for member, roots in self._by_directory(self._mastered()).items():
-            if member == self.member:
-                self.directory.masters.update(dict.fromkeys(roots, member))
-            else:
-                effects += [Send(member, Masters(self.view, names)) for names in _batches(roots)]
-        past = [
-            found
-            for found in self._open.values()
-            if found.lock is None and found.root in self._unsettled
-        ]
-        for found in past:
-            effects += self._again(found, found.master)
-        lost, unsettled = self._without_master(gone)
-        for member, roots in self._by_directory(unsettled).items():
-            if member == self.member:
-                self._noted.update(dict.fromkeys(roots))
-            else:
-                effects += [Send(member, Unsettled(self.view, names)) for names in _batches(roots)]
-        asked = [found for found in self._open.values() if found.master in gone]
-        in_vain = [found for found in asked if found.root not in lost]
-        for found in in_vain:
-            self._answered(found.message.id)
-        for found in in_vain:
-            effects += self._turned_away(now, found)
-        effects += self._hand_in(now, lost)
-        return effects + [Send(member, End(self.view)) for member in self._others()]
-
-    def _others(self) -> list[str]:
-        return [member for member in self.members if member != self.member]
-
-    def _mastered(self) -> Iterator[bytes]:
-        yield from (name for name in self.blocks if b".sub/" not in name)
-        yield from self._idle
-
-    def _by_directory(self, roots: Iterable[bytes]) -> dict[str, list[bytes]]:
-        members = self.members
-        count = len(members)
-        found: dict[str, list[bytes]] = {member: [] for member in members}
-        lists = list(found.values())
-        for root in roots:
-            lists[crc32(root) % count].append(root)
-        return found
-
-    def _without_master(self, gone: set[str]) -> tuple[dict[bytes, str], list[bytes]]:
-        """The trees of copies here: those whose master is gone, with the new one, and those of
-        which it is not known whether they have one."""
-        lost: dict[bytes, str] = {}
-        unsettled: list[bytes] = []
-        for name, block in self.copies.items():
-            if block.master in gone:
-                if b".sub/" not in name and self._was_mastered(block):
-                    lost[name] = directory_member(name, self.members)
-                continue
-            block.is_final = False
-            if name in self._unsettled:
-                unsettled.append(name)
-        self._unsettled = {root: self._unsettled[root] for root in unsettled}
-        return lost, unsettled
-
-    def _was_mastered(self, block: RemoteBlock) -> bool:
-        """Whether the master said anything of this block: else it may have been another's."""
-        return bool(block.counts) or any(
-            self._open[id].placed
-            for lock in block.waiting
-            if isinstance(lock, Copy)
-            for id in self._open_on[lock]
-        )
 
     # ------------------------------------------------------ what is heard
 
@@ -278,75 +217,85 @@ class Recovery(Rebuild, abc.ABC):
         return []
 
     def _on_end(self, now: float, sender: str, message: End) -> Sequence[Effect]:
-        self._awaited.discard(sender)
+        return [*self._has_told(now, sender), *self._work_on(now)]
+
+    def _has_told(self, now: float, member: str) -> Effects:
+        self._awaited.discard(member)
         return [] if self._awaited else self._all_told(now)
 
-    def _all_told(self, now: float) -> Sequence[Effect]:
-        """End has come from everybody."""
+    def _all_told(self, now: float) -> Effects:
+        """End has come from everybody, and all has been told."""
         masters = self.directory.masters
-        gathering = {root: None for root in self._noted if root not in masters}
-        self._gathering = gathering
+        self._gathering = gathering = {root: None for root in self._noted if root not in masters}
         for root in gathering:
             self._collected.pop(root, None)
-        roots = [root for root in self._to_build() if root not in gathering]
-        assert not any(root in masters for root in roots), "a tree with a master is not rebuilt"
-        effects = self._build_counted(now, roots)
+        self._unbuilt = dict.fromkeys(self._collected)
+        assert not self._unbuilt.keys() & masters, "a tree with a master is not rebuilt"
+        self._work.append(self._rebuild)
         if not gathering:
-            return [*effects, *self._recovered(now)]
+            self._work.append(self._recovered)
+            return []
         self._gathered_by = set(self._others())
+        effects: Effects = []
         for member in self._others():
             effects += [
-                Send(member, Gather(self.view, names, False)) for names in _batches(gathering)
+                Send(member, Gather(self.view, names, False)) for names in batches(gathering)
             ]
             effects.append(Send(member, Gather(self.view, (), True)))
         own = {root: self.member for root in gathering if self._has_copies(root)}
-        effects += self._hand_in(now, own)
-        effects += self._let_go(now)
+        effects += [*self._hand_in(now, own), *self._forget_ended(own)]
+        self._work.append(self._let_go)
         return effects if self._gathered_by else [*effects, *self._all_gathered(now)]
-
-    def _to_build(self) -> list[bytes]:
-        own = [
-            name
-            for name, block in self.copies.items()
-            if block.master == self.member
-            and b".sub/" not in name
-            and directory_member(name, self.members) == self.member
-        ]
-        return list(dict.fromkeys([*self._collected, *own]))
 
     def _has_copies(self, root: bytes) -> bool:
         """Whether there are copies here that their master knows of."""
         block = self.copies.get(root)
         return block is not None and block.master is not None
 
-    def _build_counted(self, now: float, roots: list[bytes]) -> Effects:
+    def _rebuild(self, now: float) -> Effects:
+        """Build some of the trees, and go on with what was held because of them."""
+        roots = self._next_to_build()
+        if not roots:
+            return []
         effects, blocks, locks = self._build(now, roots)
         self._rebuilt = (self._rebuilt[0] + blocks, self._rebuilt[1] + locks)
         masters = self.directory.masters
         for root in roots:
+            del self._unbuilt[root]
             if root in self.blocks or root in self._idle:
                 masters[root] = self.member
-        return effects
+        self._work.appendleft(self._rebuild)
+        return [*effects, *self._let_go_of(now, roots)]
 
     def _on_gather(self, now: float, sender: str, message: Gather) -> Sequence[Effect]:
         if self._awaited:
             self._held.append((sender, message))
             return []
         masters = {root: sender for root in message.names if self._has_copies(root)}
-        effects = self._hand_in(now, masters)
+        effects = [*self._hand_in(now, masters), *self._forget_ended(masters)]
         return [*effects, Send(sender, Gathered(self.view))] if message.is_all else effects
 
     def _on_gathered(self, now: float, sender: str, message: Gathered) -> Sequence[Effect]:
         self._gathered_by.discard(sender)
-        return [] if self._gathered_by else self._all_gathered(now)
+        if self._gathered_by:
+            return []
+        return [*self._all_gathered(now), *self._work_on(now)]
 
-    def _all_gathered(self, now: float) -> Sequence[Effect]:
-        roots = list(self._gathering)
+    def _all_gathered(self, now: float) -> Effects:
+        self._unbuilt.update(self._gathering)
         self._gathering = {}
-        return [*self._build_counted(now, roots), *self._recovered(now)]
+        self._work += (self._rebuild, self._recovered)
+        return []
 
     def _recovered(self, now: float) -> Effects:
-        effects: Effects = [Send(member, Settled(self.view)) for member in self._others()]
+        """All trees are there."""
+        self._recovering = False
+        effects: Effects = []
+        for found in [found for found in self._open.values() if found.lock is None]:
+            if found.master == self.member:
+                effects += self._again(found, self.member)
+        effects += [Send(member, Settled(self.view)) for member in self._others()]
+        self._settle_trees(self.member, self.view)
         effects.append(Recovered(self.view, *self._rebuilt))
         return [*effects, *self._let_go(now), *self._after_recovery(now)]
 
@@ -355,13 +304,20 @@ class Recovery(Rebuild, abc.ABC):
         return []
 
     def _on_settled(self, now: float, sender: str, message: Settled) -> Sequence[Effect]:
+        self._settle_trees(sender, message.view)
+        return []
+
+    def _settle_trees(self, sender: str, settled: int) -> None:
+        """This member has rebuilt all that it had been sent for this view."""
+        current = settled == self.view
         for root, view in list(self._unsettled.items()):
             block = self.copies.get(root)
             if block is None or block.master is None:
                 del self._unsettled[root]  # what was handed in is gone; others are being asked for
-            elif block.master == sender and view == message.view:
+            elif view == settled and block.master == sender:
                 del self._unsettled[root]
-        return []
+            elif view < settled and current and directory_member(root, self.members) == sender:
+                del self._unsettled[root]  # asked whether it has a master, it has not gathered it
 
     def _let_go(self, now: float) -> Effects:
         """Go on with what was held until the others had been heard."""
@@ -373,6 +329,27 @@ class Recovery(Rebuild, abc.ABC):
             if root in self._seeking and self._knows(root):
                 effects += self._look_up(now, root)
         return effects
+
+    def _let_go_of(self, now: float, roots: list[bytes]) -> Effects:
+        """These trees are built: what was held because of them comes before what is asked next."""
+        ready: list[tuple[str, Message]] = []
+        rest: list[tuple[str, Message]] = []
+        built = set(roots) if self._held else set()
+        for sender, message in self._held:
+            (ready if self._is_about(message, built) else rest).append((sender, message))
+        self._held = rest
+        effects: Effects = []
+        for sender, message in ready:
+            effects += self._hear(now, sender, message)
+        for root in [root for root in roots if root in self._seeking]:
+            if root in self._seeking and self._knows(root):
+                effects += self._look_up(now, root)
+        return effects
+
+    def _is_about(self, message: Message, roots: set[bytes]) -> bool:
+        if isinstance(message, Ended):
+            return any(lock in self.guests for lock in message.locks)
+        return isinstance(message, Lookup | Ask | Withdraw) and root_of(message.name) in roots
 
     @abc.abstractmethod
     def _hear(self, now: float, sender: str, message: Message) -> Sequence[Effect]:
@@ -386,7 +363,7 @@ class Recovery(Rebuild, abc.ABC):
         return [Send(sender, LookedUp(self.view, message.name, master, self._sequence))]
 
     def _on_withdraw(self, now: float, sender: str, message: Withdraw) -> Sequence[Effect]:
-        if message.lock not in self.guests and (self._awaited or self._gathering):
+        if message.lock not in self.guests and self.is_recovering():
             self._held.append((sender, message))
             return []
         unheard = self._never_heard((message.lock,))
@@ -394,24 +371,10 @@ class Recovery(Rebuild, abc.ABC):
 
     def _on_ended(self, now: float, sender: str, message: Ended) -> Sequence[Effect]:
         unknown = tuple(lock for lock in message.locks if lock not in self.guests)
-        if unknown and (self._awaited or self._gathering):
+        if unknown and self.is_recovering():
             self._held.append((sender, replace(message, locks=unknown)))
         return [*self._never_heard(message.locks), *self._serve_ended(now, message)]
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def _batches(names: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
-    """The names in messages of a bounded size."""
-    batch: list[bytes] = []
-    size = 0
-    for name in names:
-        batch.append(name)
-        size += len(name)
-        if size >= COPIES_MESSAGE_BYTES:
-            yield tuple(batch)
-            batch, size = [], 0
-    if batch:
-        yield tuple(batch)

@@ -9,11 +9,16 @@ from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Ask, Ended, Id, Withdraw
 from clufs.dlm.rsb import ResourceBlock
 
+LOST = ""
+"""The master of a block whose master is gone, until its new master has been told of the locks here:
+what is asked meanwhile is kept."""
+
 
 class RemoteBlock(ResourceBlock):
     """What this member knows of a resource block elsewhere: its own locks, the value last told.
 
-    master: None while the directory is asked; this member itself while it rebuilds the block.
+    master: None while the directory is asked; this member itself while it rebuilds the block; LOST
+        while nobody else could.
     is_final: the master has said that it does nothing more with the block, for it is leaving;
         writer: the lock that could still write it then.
     is_stale: a request that writes was taken back and may have taken effect: no lock here proves the
@@ -46,6 +51,7 @@ class Open:
     lock: None when the copy is gone. event: None when nobody waits for the answer any more.
     queued: the edge knows that it waits. placed: the master has said at which place.
     below: an Ended that is about sublocks, too.
+    unsent: nobody has heard of it yet, for the master is LOST or being rebuilt here.
     """
 
     message: Ask | Withdraw | Ended
@@ -56,3 +62,4 @@ class Open:
     queued: bool = False
     placed: bool = False
     below: bool = False
+    unsent: bool = False

@@ -29,6 +29,7 @@ from clufs.dlm.interface import (
     Recovered,
     Request,
     Send,
+    TurnCame,
     Verb,
     ViewInstalled,
 )
@@ -59,6 +60,7 @@ class Member:
         self._granted = trio.Event()
         self._recovered = trio.Event()
         self._recovery = (0.0, 0, 0)
+        self._turn_wanted = trio.Event()
 
     def _heard(self, peer_id: int, data: bytes) -> None:
         self._step(Received(NAMES[peer_id - 1], wire.decode(data)))
@@ -75,6 +77,17 @@ class Member:
                 self._recovery = time.time(), effect.blocks, effect.locks
                 self._recovered.set()
         self.mesh.flush()
+        if self._node.wants_turn():
+            self._turn_wanted.set()
+
+    async def take_turns(self) -> None:
+        """As the daemon does."""
+        while True:
+            await self._turn_wanted.wait()
+            self._turn_wanted = trio.Event()
+            while self._node.wants_turn():
+                await trio.lowlevel.checkpoint()
+                self._step(TurnCame())
 
     async def _ask(self, owner: Owner, names: list[bytes], mode: Mode) -> None:
         """Returns when all are granted."""
@@ -127,6 +140,7 @@ class Member:
 async def _serve(member: Member) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(member.mesh.run)
+        nursery.start_soon(member.take_turns)
         while line := await trio.to_thread.run_sync(sys.stdin.readline):
             deed, arguments = json.loads(line)
             done = await getattr(member, deed)(**arguments)

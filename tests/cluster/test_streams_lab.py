@@ -161,7 +161,9 @@ def members(tmp_path: Path) -> Iterator[list[Member]]:
     try:
         make_keys(tmp_path, list(NAMES))
         for name in NAMES:
-            lab.do("pause", name, "--what", "clufsd")  # so that no daemon has another's member fenced
+            lab.do(
+                "pause", name, "--what", "clufsd"
+            )  # so that no daemon has another's member fenced
         for name in NAMES:
             # There may be one process of the group on each.
             lab.do("kill", name, "--what", "clufsd")

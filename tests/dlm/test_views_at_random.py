@@ -9,7 +9,7 @@ import pytest
 from clufs.dlm.interface import Asked
 from tests.dlm.cluster_of_one import Person
 from tests.dlm.test_cluster_at_random import NAMES, Crowd
-from tests.dlm.views import Views
+from tests.dlm.views import Views, small_steps
 
 MEMBERS = ("provolone", "polishham", "pepicelli", "prosciutto", "pastrami")
 SEEDS = range(int(os.environ.get("VIEW_SEEDS", "60")))
@@ -133,12 +133,13 @@ class Comers(Crowd):
             assert not node.parties.waits
 
 
-@pytest.mark.parametrize("idle", [0, 10_000])
+@pytest.mark.parametrize(("idle", "locks"), [(0, 500), (10_000, 500), (10_000, 1)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_granted_twice_or_lost_whoever_comes_and_goes(
-    seed: int, idle: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, idle: int, locks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", idle)
+    small_steps(monkeypatch, locks)
     run(seed)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import pytest
+
 from clufs.dlm.interface import (
     Fenced,
     Grant,
@@ -17,6 +19,7 @@ from clufs.dlm.interface import (
     Recovered,
     Send,
     Suspended,
+    TurnCame,
     ViewInstalled,
 )
 from clufs.dlm.messages import Message
@@ -240,7 +243,10 @@ class Views(Cluster):
     def some_time(self) -> bool:
         """Something of what is under way happens, if there is anything."""
         due = [member for member, events in self.due.items() if events]
-        if due and (self.random.random() < 0.2 or not self.under_way()):
+        turns = [member for member, node in self.nodes.items() if node.wants_turn()]
+        if turns and (self.random.random() < 0.3 or not (due or self.under_way())):
+            self.step(self.random.choice(turns), TurnCame())
+        elif due and (self.random.random() < 0.2 or not self.under_way()):
             self.learn(self.random.choice(due))
         elif self.under_way():
             self.deliver()
@@ -270,3 +276,9 @@ class Views(Cluster):
                 self.heard.append((life.member, effect))
                 if isinstance(effect, Grant):
                     self.note(effect, node)
+
+
+def small_steps(monkeypatch: pytest.MonkeyPatch, locks: int) -> None:
+    """A recovery goes so many locks at a time."""
+    for module in ("lost", "telling", "turns"):
+        monkeypatch.setattr(f"clufs.dlm.{module}.RECOVERY_STEP_LOCKS", locks)

@@ -68,7 +68,9 @@ class Client(Owner):
 
     # ------------------------------------------------------------ asking
 
-    def ask(self, name: bytes, request: Request, write: int = 0, parent: Lock | None = None) -> None:
+    def ask(
+        self, name: bytes, request: Request, write: int = 0, parent: Lock | None = None
+    ) -> None:
         world = self.host.world
         op = Op(self, name, request)
         op.write = write

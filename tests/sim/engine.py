@@ -150,9 +150,7 @@ class Engine:
 
     def _all_hear(self, daemon: Daemon, ring: Ring) -> bool:
         """The token goes round."""
-        return all(
-            self._hear(daemon, self.daemons[one]) for one in ring.nodes if one != daemon.id
-        )
+        return all(self._hear(daemon, self.daemons[one]) for one in ring.nodes if one != daemon.id)
 
     def _catch_up(self, daemon: Daemon) -> None:
         if daemon.ring is not None:

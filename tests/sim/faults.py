@@ -103,7 +103,13 @@ class Faults:
     def _isolate(self) -> None:
         members = self.story.members
         inside = set(self.random.sample(members, self.random.randint(1, len(members) - 1)))
-        self._sever([pair for pair in permutations(members, 2) if (pair[0] in inside) != (pair[1] in inside)])
+        self._sever(
+            [
+                pair
+                for pair in permutations(members, 2)
+                if (pair[0] in inside) != (pair[1] in inside)
+            ]
+        )
 
     def _sever(self, pairs: list[tuple[str, str]]) -> None:
         for pair in pairs:

@@ -23,6 +23,7 @@ from clufs.dlm.interface import (
     Released,
     Send,
     Ticked,
+    TurnCame,
     Verb,
 )
 from clufs.dlm.node import Node
@@ -60,6 +61,7 @@ class Host(abc.ABC):
         self.leaving = False
         self.group: int | None = None
         self.recovered = 0
+        self.turn_is_due = False
         world.clock.after(world.clock.random.random() * TICK_S, self._pass_time)
         self._tell = {
             Grant: self._grant,
@@ -123,6 +125,20 @@ class Host(abc.ABC):
                 self._send(effect)
             else:
                 self.carry_out(effect)
+        self._turn_later()
+
+    def _turn_later(self) -> None:
+        """Others come first: whatever has arrived by then."""
+        if self.node.wants_turn() and not self.turn_is_due and not self.dead:
+            self.turn_is_due = True
+            clock = self.world.clock
+            delay = clock.about(self.world.story.turn_s)
+            clock.after(delay, self.world.when_awake, self, self._turn)
+
+    def _turn(self) -> None:
+        self.turn_is_due = False
+        if self.node.wants_turn():
+            self.step(TurnCame())
 
     def crashes_now(self) -> bool:
         """Whether this is the effect before which it was to crash."""

@@ -208,9 +208,7 @@ class Platform:
         self.world = world
         self.clock, self.random = world.clock, world.clock.random
         names = world.story.members
-        self.peers = tuple(
-            Peer(at, name, f"10.0.0.{at}", 1) for at, name in enumerate(names, 1)
-        )
+        self.peers = tuple(Peer(at, name, f"10.0.0.{at}", 1) for at, name in enumerate(names, 1))
         disk_s = world.story.disk_s
         self.machines = {peer.name: Machine(peer, Disk(self.clock, disk_s)) for peer in self.peers}
         self.agents = AGENT if world.story.has_agent else ()
@@ -246,7 +244,9 @@ class Platform:
     def crashed(self, host: Host) -> None:
         assert isinstance(host, Member)
         host.machine.disk.crash()
-        self.clock.after(self.world.network.latency, self.engine.leave, host.machine.peer.id, host.pid)
+        self.clock.after(
+            self.world.network.latency, self.engine.leave, host.machine.peer.id, host.pid
+        )
 
     def off(self, member: str) -> None:
         """The machine itself is off."""

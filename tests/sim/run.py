@@ -41,16 +41,20 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
     """Play the story of a seed. Raises Violation, with the last lines, when something is wrong."""
     story = story or story_of(seed)
     world = World(seed, story, trace)
-    _keep_idle_names(story.idle_names)
+    _limit("IDLE_NAMES_KEPT", story.idle_names)
+    _limit("RECOVERY_STEP_LOCKS", story.step_locks)
     try:
         _play(world, story)
     except Exception as error:
         if isinstance(error, Violation) or not trace:
             lines = "\n".join(line(*one) for one in world.clock.lines)
-            raise Violation(f"{lines}\nseed {seed}: {story}\n{type(error).__name__}: {error}") from error
+            raise Violation(
+                f"{lines}\nseed {seed}: {story}\n{type(error).__name__}: {error}"
+            ) from error
         raise
     finally:
-        _keep_idle_names(limits.IDLE_NAMES_KEPT)
+        _limit("IDLE_NAMES_KEPT", limits.IDLE_NAMES_KEPT)
+        _limit("RECOVERY_STEP_LOCKS", limits.RECOVERY_STEP_LOCKS)
     claims = world.claims
     return Outcome(
         seed, str(story), world.clock.steps, claims.grants, world.streams.sent, claims.reads,
@@ -58,11 +62,11 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
     )  # fmt: skip
 
 
-def _keep_idle_names(count: int) -> None:
+def _limit(limit: str, count: int) -> None:
     """Set the limit in every module that has taken it over."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("clufs.dlm.") and hasattr(module, "IDLE_NAMES_KEPT"):
-            module.IDLE_NAMES_KEPT = count  # type: ignore[attr-defined]
+        if name.startswith("clufs.dlm.") and hasattr(module, limit):
+            setattr(module, limit, count)
 
 
 def _play(world: World, story: Story) -> None:
@@ -139,4 +143,5 @@ def _at_rest(world: World) -> bool:
     if isinstance(world.service, Platform) and world.service.shots:
         return False
     busy = any(isinstance(host, Member) and host.asked for host in world.hosts.values())
+    busy = busy or any(host.node.wants_turn() for host in world.hosts.values())
     return world.streams.quiet() and not busy

@@ -51,7 +51,9 @@ def _check_masters(hosts: list[Host]) -> None:
         if len(members) > 1:
             assert node.members == members, (member, node.members, members)
         for name in [*node.blocks, *node._idle]:
-            others = [one for one, other in nodes.items() if other is not node and name in other.blocks]
+            others = [
+                one for one, other in nodes.items() if other is not node and name in other.blocks
+            ]
             assert not others, f"{name!r} has two masters: {member}, {others}"
             root = root_of(name)
             if len(members) > 1:
@@ -96,7 +98,10 @@ def _check_answers(hosts: list[Host]) -> None:
 
 def _check_nothing_is_kept(node: Node) -> None:
     """What recovery and look-ups put aside for a while is gone."""
-    for name in ("_early", "_held", "_seeking", "_collected", "_unsettled", "_releasing", "phantoms"):
+    for name in (
+        "_early", "_held", "_seeking", "_collected", "_unsettled", "_releasing", "_unbuilt", "_work",
+        "phantoms",
+    ):  # fmt: skip
         assert not getattr(node, name), f"{node.member} keeps {name}: {getattr(node, name)}"
 
 

@@ -38,6 +38,7 @@ class Story:
 
     events: how many, until the faults end. faults: what may befall, with weights.
     torn_s: how long a connection below the streams lasts, about; 0: the streams are ideal.
+    step_locks: RECOVERY_STEP_LOCKS. turn_s: how long others are served between two such steps, about.
     """
 
     whole: bool
@@ -58,6 +59,8 @@ class Story:
     has_agent: bool
     clerk_s: float
     torn_s: float
+    step_locks: int
+    turn_s: float
 
     def __str__(self) -> str:
         count = len(self.members)
@@ -127,4 +130,6 @@ def story_of(seed: int, whole: bool | None = None) -> Story:
         has_agent=pick() < 0.7,
         clerk_s=random.choice((0.3, 3.0)),
         torn_s=random.choice((0.0, 0.0, 0.5, 10.0)) if whole else 0.0,
+        step_locks=random.choice((1, 1, 2, 5, 500)),
+        turn_s=latency * random.choice((0.1, 1.0, 10.0)),
     )

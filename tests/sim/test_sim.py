@@ -55,4 +55,4 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
     ),
 )
 def test_a_broken_protocol_is_noticed(name: str) -> None:
-    assert seeds_until_found(MUTANTS[name], 100)[0]
+    assert seeds_until_found(MUTANTS[name], 200)[0]
