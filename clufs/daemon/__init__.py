@@ -310,7 +310,10 @@ class Daemon:
         if os.geteuid() == 0 or process.others_may_be_allowed():
             options.add("allow_other")
         interrupted = loop.install(self.service.parked.interrupted, self.service.flush_sent)
-        lowlevel.handlers(write=self.operations.write_now, interrupted=interrupted)
+        operations = self.operations
+        lowlevel.handlers(
+            write=operations.write_now, lock=operations.lock_now, interrupted=interrupted
+        )
         try:
             pyfuse3.init(self.operations, self.place.mount_point, options)
         except RuntimeError as error:

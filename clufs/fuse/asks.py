@@ -12,6 +12,7 @@ from clufs.tree.grammar import Line
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
+    from clufs.errors import Deadlock
     from clufs.fuse.lock_handle import LockHandle
     from clufs.fuse.lowlevel import Request
     from clufs.fuse.owners import LockOwner, ProcessOwner
@@ -27,6 +28,7 @@ class Ask:
 
     request: the system call to answer, None once it is answered (an `async` one is at once).
     awaits: the WAIT calls that want to know what becomes of it.
+    on_deadlock: what to do instead of telling EDEADLK, once.
     is_looked_at: whether it has been seen if an ancestor of the waiter holds the lock.
     """
 
@@ -37,6 +39,7 @@ class Ask:
         "is_looked_at",
         "line",
         "lock",
+        "on_deadlock",
         "owner",
         "process",
         "request",
@@ -67,6 +70,7 @@ class Ask:
         self.timer: Timer | None = None
         self.awaits: list[Await] | None = None
         self.is_looked_at = False
+        self.on_deadlock: Callable[[Deadlock], None] | None = None
 
     def stop_timer(self) -> None:
         """The wait is over: its `timeout=` no longer counts."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from clufs.dlm.modes import PROTECTED_WRITE_OR_MORE
 from clufs.errors import StaleValue
 from clufs.fuse import processes
-from clufs.fuse.owners import DescriptorOwner, LockOwner
+from clufs.fuse.owners import DescriptorOwner, FlockOwner, LockOwner
 from clufs.tree.names import parent_block
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class LockHandle:
         self.key = file.key
         self.node = node
         self.parent_key = parent_block(file.key) if file.directory.parent is not None else None
-        self.owner = DescriptorOwner(node) if read_write else None
+        self.owner: DescriptorOwner | None = DescriptorOwner(node) if read_write else None
         self.locker: LockOwner | None = self.owner
         self.created = created
         self.fresh = False
@@ -124,6 +124,17 @@ class LockHandle:
     def lock(self) -> Lock | None:
         """What was asked for through this descriptor and still is held or awaited."""
         return self.locker.locks.get(self.key) if self.locker is not None else None
+
+    def descriptor_owner(self) -> DescriptorOwner:
+        """The owner that the descriptor itself is: of one not opened read-write, from now on."""
+        if self.owner is None:
+            self.owner = FlockOwner(self.node)
+        return self.owner
+
+    @property
+    def lock_of_descriptor(self) -> Lock | None:
+        """What the descriptor itself holds or awaits."""
+        return self.owner.locks.get(self.key) if self.owner is not None else None
 
     def poll(self, poll_handle: PollHandle | None) -> int:
         """What poll(2) reports now; the handle is woken when that may have changed."""

@@ -113,10 +113,30 @@ class LockService(Minority):
             else:
                 answer = self._with_words(now, handle, request, data, line, process)
         except ClufsError as error:
-            answer = self._refuse(handle, request, error)
+            answer = self.refuse(handle, request, error)
         self._count(handle.key)
         self.metrics.requested(monotonic() - now)
         return answer
+
+    def ask_of(
+        self, handle: LockHandle, request: Request, line: Line, owner: DescriptorOwner
+    ) -> Ask:
+        """A request for a descriptor that came in another way than by a line. Raises what `ask` raises."""
+        process = self._asking_process(request.pid, handle)
+        owner.asked_by(process)
+        return Ask(line, b"", owner, process, handle, request, monotonic())
+
+    def ask(self, ask: Ask) -> int | None:
+        """0 when it is granted or done, None when it waits. Raises the ClufsError that refuses it."""
+        now = ask.since
+        if now > self.lease_until_s:
+            self.end_lease()
+        if now - self._swept_s > EXIT_SWEEP_S:
+            self.sweep(now)
+        request = ask.request
+        assert request is not None
+        self._count(ask.handle.key)
+        return self._ask(now, ask.handle, request, ask.data, ask.line, ask.owner, ask.process, ask)
 
     def _asking_process(self, tid: int, handle: LockHandle) -> ProcessOwner | None:
         """The process of the thread `tid`; None where only a descriptor can own the lock."""
@@ -408,9 +428,10 @@ class LockService(Minority):
         lock = self.held_by(caller, file.key)
         if lock is None:
             raise NotHeld("neither the caller nor an ancestor of it holds or awaits a lock here")
-        self._release(lock)
+        self.release(lock)
 
-    def _release(self, lock: Lock) -> None:
+    def release(self, lock: Lock) -> None:
+        """Have its owner give a lock up. Raises the ClufsError that refuses it."""
         now = monotonic()
         effects = self._step(now, Asked(lock.owner, lock.rsb.name, _UNLOCK, lock.party))
         for effect in effects:

@@ -10,6 +10,7 @@ from typing import Any
 from clufs.errors import ClufsError, NameExists, NotPermitted
 from clufs.fuse import lowlevel
 from clufs.fuse.answering import Later, answering
+from clufs.fuse.flocks import Flocks
 from clufs.fuse.handles import EventsHandle, FileHandle, Storing
 from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
@@ -38,6 +39,7 @@ class Operations(Names):
         self.service = service
         self.storing = Storing(journals, service.parked)
         self.xattrs = Xattrs(service)
+        self.flocks = Flocks(service)
         self._next_fh = 1
         self._listings: dict[int, list[tuple[bytes, Item]]] = {}
         self._directories: dict[int, Directory] = {}
@@ -141,6 +143,25 @@ class Operations(Names):
     def write_now(self, request: Request, fh: int, data: bytes) -> int | None:
         """A write, straight from the extension: bytes taken, -errno, or None when it waits."""
         return self.handles[fh & _FH_MASK].write(request, data)
+
+    def lock_now(
+        self,
+        request: Request,
+        op: int,
+        node: int,
+        fh: int,
+        lock_owner: int,
+        kind: int,
+        start: int,
+        end: int,
+        pid: int,
+        sleep: bool,
+    ) -> int | None:
+        """flock(2) or fcntl(2), straight from the extension: 0, -errno, or None when it waits."""
+        handle = self.handles.get(fh & _FH_MASK)
+        if not isinstance(handle, LockHandle):
+            return -errno.ENOLCK
+        return self.flocks.lock(handle, request, op, kind, sleep)
 
     @answering
     def flush(self, fh: Any) -> None:

@@ -155,6 +155,42 @@ class DescriptorOwner(LockOwner):
         return self.asker is not None and self.asker.is_above(other)
 
 
+class FlockOwner(DescriptorOwner):
+    """A descriptor that flock(2) made an owner: its release is always a clean one.
+
+    It is not opened read-write, so nobody judges its closes, and flock(2) promises no value. Who asked is
+    often gone while the lock lives on, as in a script that says `flock 9`: it stays named.
+    """
+
+    __slots__ = ("_ended",)
+
+    def __init__(self, node: int) -> None:
+        super().__init__(node)
+        self._ended: tuple[int, str] = (0, "-")
+
+    def asked_by(self, process: ProcessOwner | None) -> None:
+        asker = self.asker
+        if process is None and asker is not None:
+            self._ended = (asker.pid, f"{asker.command},ended")
+        super().asked_by(process)
+
+    @property
+    def pid(self) -> int:
+        return self.asker.pid if self.asker else self._ended[0]
+
+    @property
+    def command(self) -> str:
+        return self.asker.command if self.asker else self._ended[1]
+
+    @property
+    def abnormal(self) -> bool:
+        return False
+
+    @abnormal.setter
+    def abnormal(self, value: bool) -> None:
+        """It stays so."""
+
+
 class MemberOwner(LockOwner):
     """The member itself, for the `persistent` locks that one user's processes share."""
 

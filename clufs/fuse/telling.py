@@ -22,7 +22,7 @@ from clufs.dlm.interface import (
     Send,
 )
 from clufs.dlm.modes import Mode
-from clufs.errors import Cancelled, ClufsError, Interrupted
+from clufs.errors import Cancelled, ClufsError, Deadlock, Interrupted
 from clufs.fuse import processes
 from clufs.fuse.asks import Ask, Parked
 from clufs.fuse.internal import InternalLock
@@ -176,6 +176,10 @@ class Telling:
 
     def _decided(self, ask: Ask, error: ClufsError | None) -> None:
         """Tell everybody who waits what became of an ask."""
+        if type(error) is Deadlock and ask.on_deadlock is not None:
+            on_deadlock, ask.on_deadlock = ask.on_deadlock, None
+            on_deadlock(error)
+            return
         ask.stop_timer()
         request, ask.request = ask.request, None
         if request is not None:
@@ -197,9 +201,9 @@ class Telling:
         if error is None:
             request.reply_write(size)
         else:
-            request.reply_err(-self._refuse(handle, request, error))
+            request.reply_err(-self.refuse(handle, request, error))
 
-    def _refuse(self, handle: LockHandle, request: Request, error: ClufsError) -> int:
+    def refuse(self, handle: LockHandle, request: Request, error: ClufsError) -> int:
         if not isinstance(error, Interrupted):
             self.journals.refusals.add(request.uid, request.pid, handle.file.path, error)
         return -error.errno

@@ -133,6 +133,21 @@ def test_nowait_is_refused_at_once_by_another_member(lab: Lab) -> None:
     holder.release()
 
 
+def test_flock_excludes_on_every_member_and_a_killed_holder_lets_go(lab: Lab) -> None:
+    path = "/clu/locks/public/flocked"
+    script = f"exec flock {path} sh -c 'echo in; exec sleep 100'"
+    holder = lab.start(FIRST, "dash", "-c", script, stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline() == "in\n"
+    assert lab.run("exec", SECOND, "--", "flock", "-n", path, "true").returncode == 1
+    assert lab.run("exec", SECOND, "--", "flock", "-s", "-w", "0.2", path, "true").returncode == 1
+    waiter = lab.start(SECOND, "flock", path, "echo", "granted", stdout=subprocess.PIPE)
+    assert within(10, lambda: waits(lab, SECOND, "flocked"))
+    # The lock lives as long as anybody has the descriptor: flock, and what it has started.
+    lab.sh(FIRST, f"kill -9 $(awk '/^GRANTED/ {{print $5}}' /clu/status{path[4:]}) $(pidof sleep)")
+    assert waiter.communicate(timeout=20)[0] == "granted\n"
+    holder.communicate(timeout=20)
+
+
 def test_a_deadlock_over_two_members_is_found_and_shown_whole(lab: Lab) -> None:
     script = (
         "echo EX > /clu/locks/public/{0}; sleep 1; echo EX > /clu/locks/public/{1} && echo has both"
