@@ -27,8 +27,12 @@ class InvalidRequest(RequestError):
 class ProfileRefused(InvalidRequest):
     """A profile, template or definition of attributes that does not validate (EINVAL).
 
-    The message names for each problem the line, the attribute and the allowed values.
+    problems: each names the line, the attribute and the allowed values. The message has them all.
     """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class ValueTooLong(RequestError):

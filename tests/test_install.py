@@ -7,7 +7,13 @@ from pathlib import Path
 SCRIPT = Path(__file__).parent.parent / "tools" / "install.sh"
 BIN = Path(sys.executable).parent
 
+CAA = "balance profile register relocate report start stat stop unregister".split()
+
 INSTALLED = {
+    *(f"opt/c/bin/caa_{name}" for name in CAA),
+    *(f"opt/c/share/bash-completion/completions/caa_{name}" for name in CAA),
+    *(f"opt/c/share/man/man8/caa_{name}.8" for name in CAA),
+    "opt/c/share/man/man5/caa.5",
     "sbin/mount.clufs",
     "sbin/mount.fuse.clufs",
     "opt/c/bin/clu_get_info",
@@ -52,7 +58,7 @@ def test_everything_is_installed_and_taken_away(tmp_path: Path) -> None:
 def test_the_links_lead_to_programs(tmp_path: Path) -> None:
     run("install", tmp_path)
     links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
-    assert len(links) == 5
+    assert len(links) == 5 + len(CAA)
     for link in links:
         assert link.resolve() == (BIN / link.name).resolve()
         assert (BIN / link.name).exists()

@@ -48,7 +48,10 @@ def usage(*command: str) -> str:
 
 def test_all_pages_are_there() -> None:
     names = "clu_get_info.8 clufs-files.7 clufs-keygen.8 clufs-lab.8 clufs.8 clufs.toml.5 clufsd.8"
-    assert [page.name for page in PAGES] == [*names.split(), "mount.clufs.8"]
+    caa = [page.name for page in PAGES if page.name.startswith("caa")]
+    assert [page.name for page in PAGES] == [*caa, *names.split(), "mount.clufs.8"]
+    programs = "balance profile register relocate report start stat stop unregister".split()
+    assert caa == ["caa.5", *(f"caa_{program}.8" for program in programs)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -20,6 +20,15 @@ links="
 /sbin/mount.fuse.clufs mount.fuse.clufs
 $prefix/bin/clufs clufs
 $prefix/bin/clu_get_info clu_get_info
+$prefix/bin/caa_balance caa_balance
+$prefix/bin/caa_profile caa_profile
+$prefix/bin/caa_register caa_register
+$prefix/bin/caa_relocate caa_relocate
+$prefix/bin/caa_report caa_report
+$prefix/bin/caa_start caa_start
+$prefix/bin/caa_stat caa_stat
+$prefix/bin/caa_stop caa_stop
+$prefix/bin/caa_unregister caa_unregister
 $prefix/sbin/clufsd clufsd
 "
 
@@ -28,12 +37,31 @@ files="
 $prefix/lib/systemd/system/clufsd.service clufsd.service
 $prefix/share/bash-completion/completions/clufs clufs.bash
 $prefix/share/bash-completion/completions/clufsd clufs.bash
+$prefix/share/bash-completion/completions/caa_balance caa.bash
+$prefix/share/bash-completion/completions/caa_profile caa.bash
+$prefix/share/bash-completion/completions/caa_register caa.bash
+$prefix/share/bash-completion/completions/caa_relocate caa.bash
+$prefix/share/bash-completion/completions/caa_report caa.bash
+$prefix/share/bash-completion/completions/caa_start caa.bash
+$prefix/share/bash-completion/completions/caa_stat caa.bash
+$prefix/share/bash-completion/completions/caa_stop caa.bash
+$prefix/share/bash-completion/completions/caa_unregister caa.bash
 $prefix/share/man/man8/clufsd.8 clufsd.8
 $prefix/share/man/man8/clufs.8 clufs.8
 $prefix/share/man/man8/clu_get_info.8 clu_get_info.8
+$prefix/share/man/man8/caa_balance.8 caa_balance.8
+$prefix/share/man/man8/caa_profile.8 caa_profile.8
+$prefix/share/man/man8/caa_register.8 caa_register.8
+$prefix/share/man/man8/caa_relocate.8 caa_relocate.8
+$prefix/share/man/man8/caa_report.8 caa_report.8
+$prefix/share/man/man8/caa_start.8 caa_start.8
+$prefix/share/man/man8/caa_stat.8 caa_stat.8
+$prefix/share/man/man8/caa_stop.8 caa_stop.8
+$prefix/share/man/man8/caa_unregister.8 caa_unregister.8
 $prefix/share/man/man8/clufs-keygen.8 clufs-keygen.8
 $prefix/share/man/man8/clufs-lab.8 clufs-lab.8
 $prefix/share/man/man8/mount.clufs.8 mount.clufs.8
+$prefix/share/man/man5/caa.5 caa.5
 $prefix/share/man/man5/clufs.toml.5 clufs.toml.5
 $prefix/share/man/man7/clufs-files.7 clufs-files.7
 "

@@ -68,7 +68,12 @@ SWITCHES: dict[str, str] = {
 }
 """The options of `caa_profile` that set an attribute."""
 
-_TAKEN = frozenset({*SWITCHES, "-B", "-o", "-f", "-q", "-t", "-I", "-O"})
+_TAKEN = frozenset(
+    {
+        *SWITCHES,
+        *"-B -o -f -q -t -I -O -create -template -update -delete -print -validate".split(),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ Blanks around `=` and at both ends of a line do not count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from clufs.caa.attributes import place
 from clufs.errors import ProfileRefused
 
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
@@ -42,7 +43,7 @@ class Problem:
 def refuse(problems: list[Problem]) -> None:
     """Raises ProfileRefused with every problem, if there is one."""
     if problems:
-        raise ProfileRefused("; ".join(map(str, problems)))
+        raise ProfileRefused(*map(str, problems))
 
 
 def whole_lines(text: bytes, where: str) -> Iterator[tuple[int, str]]:
@@ -99,3 +100,33 @@ def parse(text: bytes, where: str = "profile") -> list[Line]:
             problems.append(Problem(where, number, "", f"'{whole}' is not KEY=value"))
     refuse(problems)
     return lines
+
+
+def changed(text: bytes, values: Mapping[str, str]) -> bytes:
+    """A valid profile's text with other values; comments, and all that is not changed, stay as they are.
+
+    An attribute that the text lacks comes before the first that a profile has after it.
+    """
+    left = dict(values)
+    blocks = list(_blocks(text.decode()))
+    for at, (attribute, _) in enumerate(blocks):
+        if attribute in left:
+            blocks[at] = (attribute, [f"{attribute}={left.pop(attribute)}"])
+    for attribute, value in left.items():
+        after = [
+            at for at, (name, _) in enumerate(blocks) if name and place(name) > place(attribute)
+        ]
+        blocks.insert(min(after, default=len(blocks)), (attribute, [f"{attribute}={value}"]))
+    return "".join(f"{line}\n" for _, lines in blocks for line in lines).encode()
+
+
+def _blocks(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The text in pieces: an assignment with its continuations, or a line that is none (attribute empty)."""
+    block: list[str] = []
+    for line in text.removesuffix("\n").split("\n"):
+        block.append(line)
+        if block[0].lstrip().startswith("#") or not line.rstrip().endswith("\\"):
+            attribute, equals, _ = block[0].partition("=")
+            is_comment = block[0].lstrip().startswith("#")
+            yield (attribute.strip() if equals and not is_comment else "", block)
+            block = []
