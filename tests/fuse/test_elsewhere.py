@@ -386,7 +386,7 @@ for _ in range(int(sys.argv[2])):
 
 
 @pytest.mark.parametrize(
-    ("code", "questions", "requests"), [(BY_PATH, 2, 5), (BY_DESCRIPTOR, 0, 4)]
+    ("code", "questions", "requests"), [(BY_PATH, 2, 4), (BY_DESCRIPTOR, 0, 4)]
 )
 async def test_what_a_lock_and_its_release_cost(
     clu: Mounted, name: bytes, code: str, questions: int, requests: int
