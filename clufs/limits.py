@@ -170,3 +170,15 @@ BUSIEST_COUNTED = 4096
 
 BUSIEST_SHOWN = 100
 """Lines of /clu/status/busiest: more than a screen has."""
+
+OUTPUT_KEPT_BYTES = 2**16
+"""What is kept of an application's output: a few hundred lines before it failed, 32 MB for 500 applications."""
+
+OUTPUT_LINE_MAX_BYTES = 4096
+"""A line that an action prints for a person; a longer one is told in pieces."""
+
+KEEPER_FRAME_MAX_BYTES = 2**21
+"""One message between daemon and keeper: a script and a profile of 64 KiB each, and both in escapes."""
+
+KEEPER_UNSENT_BYTES = 2**20
+"""Above this the keeper sends no more output to a daemon that does not read: it keeps the end of it instead."""

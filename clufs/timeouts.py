@@ -322,3 +322,33 @@ CAA_JOINED_S = 60.0
 
 CAA_LEAP_MAX_S = 3 * 3600.0
 """Minutes of REBALANCE that a planner makes up for: more than a change of the clock by a time zone's rules."""
+
+OUTPUT_BATCH_S = 0.02
+"""What an action prints goes to the daemon at most so often, 64 KiB each time; an action that prints
+faster waits: 3 MB/s is more than anybody reads."""
+
+OUTPUT_LATER_S = 0.2
+"""What an application prints after its start script has ended goes to the daemon so often: nobody follows
+it line by line, and all but the last 64 KiB of it would be thrown away."""
+
+ENDING_LOOK_S = 0.01
+"""Processes that are being killed are looked at this often: nothing tells when the last is gone."""
+
+ENDING_AGAIN_S = 0.5
+"""The pause between two looks grows to this: what still lives then is in the kernel, or cannot be killed."""
+
+ACTION_KILL_S = 10.0
+"""How long an action that ran out of time may take to die before its end is told all the same."""
+
+UNIT_END_S = 30.0
+"""How long systemd may take to kill and to stop a unit: its processes have got SIGKILL already."""
+
+KEEPER_AGAIN_S = 0.2
+"""The pause before a keeper that died is replaced."""
+
+DEVICE_LOOK_S = 30.0
+"""How long a device may take to be opened before it counts as one that does not answer: a tape drive that
+loads takes longer than this only when it is broken."""
+
+DEVICE_PAUSE_S = 0.1
+"""The shortest time between two looks at the devices: one new device makes dozens of events."""
