@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+
+from clufs.caa.interface import Reason
 
 PATH = "/sbin:/usr/sbin:/usr/bin"
 """The manual's default; a script that wants another one sets it."""
@@ -11,18 +12,6 @@ PATH = "/sbin:/usr/sbin:/usr/bin"
 USER_PREFIX = "USR_"
 OCF_PREFIX = "OCF_"
 _CAA_PREFIX = "_CAA_"
-
-
-class Reason(StrEnum):
-    """Why an action is run: the values of `_CAA_REASON` (manual 2.3.3)."""
-
-    USER = "user"
-    FAILURE = "failure"
-    DEPENDENCY = "dependency"
-    BOOT = "boot"
-    AUTOSTART = "autostart"
-    SYSTEM = "system"
-    UNKNOWN = "unknown"
 
 
 def action_environment(

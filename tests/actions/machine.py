@@ -16,7 +16,8 @@ from clufs.actions.commands import Machine
 from clufs.actions.interface import ActionResult, ActionSpec, Entry, OnLine
 from clufs.actions.record import Record
 from clufs.actions.runner import Runner
-from clufs.caa.environment import Reason, action_environment
+from clufs.caa.environment import action_environment
+from clufs.caa.interface import Reason
 
 WAIT_S = 20.0
 """How long anything here may take on a busy machine before a test fails."""

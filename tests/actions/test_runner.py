@@ -15,7 +15,8 @@ import trio
 
 from clufs.actions.commands import Machine
 from clufs.actions.record import Record
-from clufs.caa.environment import Reason, action_environment
+from clufs.caa.environment import action_environment
+from clufs.caa.interface import Reason
 from tests.actions.machine import (
     ENVIRONMENT,
     WAIT_S,

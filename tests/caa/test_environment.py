@@ -12,7 +12,8 @@ from clufs.caa.action_script import (
     SystemdUnit,
     parse_action_script,
 )
-from clufs.caa.environment import Reason, action_environment
+from clufs.caa.environment import action_environment
+from clufs.caa.interface import Reason
 from clufs.caa.output import Lines, Tail
 from clufs.caa.subnets import is_in
 from clufs.errors import InvalidRequest
