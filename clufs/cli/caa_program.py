@@ -230,7 +230,6 @@ class Tree:
     def why(self, error: OSError) -> str:
         """The sentence that clufsd keeps of our last refusal, if it is of that errno; else the errno's own."""
         own = str(os.getpid())
-        name = errno.errorcode.get(error.errno or 0, "-")
         said = error.strerror or str(error)
         try:
             lines = (self.root / "status" / "errors").read_text(errors="replace").splitlines()
@@ -238,7 +237,7 @@ class Tree:
             return said
         for line in lines:
             words = line.split(" ", 4)
-            if len(words) == 5 and words[1] == own and words[3] == name:
+            if len(words) == 5 and words[1] == own and getattr(errno, words[3], 0) == error.errno:
                 said = words[4]
         return said
 

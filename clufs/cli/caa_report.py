@@ -22,7 +22,7 @@ _FORMS = (
     "%m/%d/%Y %H:%M",
     "%m/%d/%Y %H:%M:%S",
 )
-_WAS_ONLINE = re.compile(r"(?P<before>ONLINE|OFFLINE|UNKNOWN)\S*?( on \S+)? (?P<after>ONLINE)?")
+_TRANSITION = re.compile(r"(?P<before>.*?) -> (?P<after>.*?): ")
 _WIDTHS = "{:<20}{:<25}{:>10}"
 
 
@@ -69,11 +69,11 @@ def events(resource: Resource) -> Iterator[Event]:
         except ValueError as error:
             raise Refused(f"{resource.directory}: '{line}' does not begin with a time") from error
         if resource.uptime:
-            yield Event(time_s, rest.split()[-1:] == ["start"])
-            continue
-        found = _WAS_ONLINE.match(rest)
-        if found and (found["before"] == "ONLINE") != (found["after"] is not None):
-            yield Event(time_s, found["after"] is not None)
+            yield Event(time_s, rest.startswith("start "))
+        elif found := _TRANSITION.match(rest):
+            before, after = (found[side].startswith("ONLINE") for side in ("before", "after"))
+            if before != after:
+                yield Event(time_s, after)
 
 
 def _when(time_s: float) -> str:

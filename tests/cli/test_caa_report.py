@@ -28,14 +28,14 @@ WHOLE = ["-b", "2026-11-21", "-e", "11/21/2026 04:00"]
 def clu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clu:
     clu = Clu(tmp_path)
     (clu.add("named") / "uptime").write_text(
-        "2026-11-20T23:00:00.000Z rye start\n2026-11-21T01:30:00.000Z rye stop\n"
-        "2026-11-21T02:30:00.500Z swiss start\n".replace(".500", ".000")
+        "2026-11-20T23:00:00.000Z start on rye\n2026-11-21T01:30:00.000Z stop on rye\n"
+        "2026-11-21T02:30:00.000Z start on swiss\n"
     )
     (clu.add("xclock") / "history").write_text(
-        "2026-11-21T01:00:00.000Z OFFLINE ONLINE on rye the user asked for it\n"
-        "2026-11-21T01:15:00.000Z ONLINE on rye ONLINE on swiss it was relocated\n"
-        "2026-11-21T02:00:00.000Z ONLINE on swiss UNKNOWN on swiss its stop failed\n"
-        "2026-11-21T02:30:00.000Z UNKNOWN on swiss OFFLINE ONLINE was its target\n"
+        "2026-11-21T01:00:00.000Z OFFLINE -> ONLINE on rye: the user asked for it\n"
+        "2026-11-21T01:15:00.000Z ONLINE on rye -> ONLINE on swiss: it was relocated\n"
+        "2026-11-21T02:00:00.000Z ONLINE on swiss -> UNKNOWN on swiss: its stop failed\n"
+        "2026-11-21T02:30:00.000Z UNKNOWN on swiss -> OFFLINE: ONLINE was its target\n"
     )
     clu.add("dhcp")
     clu.add("net", "network", "ONLINE on rye", "ONLINE on rye", "0 on rye")
@@ -97,10 +97,10 @@ def test_h_is_the_usage(clu: Clu) -> None:
 
 
 def test_a_line_without_a_time_is_named(clu: Clu) -> None:
-    clu.path("resources/dhcp/uptime").write_text("yesterday rye start\n")
+    clu.path("resources/dhcp/uptime").write_text("yesterday start on rye\n")
     said = clu.run("caa_report", "-a", "dhcp")
     assert said.status == 1
-    assert "'yesterday rye start' does not begin with a time" in said.err
+    assert "'yesterday start on rye' does not begin with a time" in said.err
 
 
 def test_the_times_are_local(monkeypatch: pytest.MonkeyPatch) -> None:
