@@ -129,10 +129,8 @@ class Profiles:
 
     def judge_registration(self, name: str) -> None:
         """Raises ProfileRefused unless registering the resource, or updating it, would be granted."""
-        text = self.text(name)
-        refused = self._tree.resources / f"{name}.cap.refused"
-        if refused.exists():
-            text = _read(refused)
+        refused = self.path(name).with_suffix(".cap.refused")
+        text = _read(refused) if refused.exists() else self.text(name)
         registered = {each.name: each for each in self._tree.all()}
         profile = validate(name, text, self.templates, self.definitions, registered)
         others = {each.name: read(each.profile_text) for each in registered.values()}

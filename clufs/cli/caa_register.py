@@ -24,8 +24,9 @@ def register(tree: Tree, name: str) -> int:
     """Register a resource by its profile. Raises Refused."""
     if not name or "/" in name:
         raise Refused(f"'{name}' is no name of a resource")
-    if not (tree.resources / f"{name}.cap").exists():
-        raise Refused(f"resource '{name}' has no profile {tree.resources / name}.cap")
+    cap = tree.resources / f"{name}.cap"
+    if not cap.exists() and not cap.with_suffix(".cap.refused").exists():
+        raise Refused(f"resource '{name}' has no profile {cap}")
     try:
         (tree.resources / name).mkdir()
     except FileExistsError as error:

@@ -213,6 +213,8 @@ def test_validate_judges_a_newer_text_that_was_refused(clu: Clu) -> None:
     silent(clu, "-validate", "tape1")
     clu.path("resources/tape1.cap.refused").write_text(TAPE1.replace("/dev/tape/tape1", "tape1"))
     assert "DEVICE_NAME: tape1: allowed" in refused(clu, "-validate", "tape1")
+    clu.path("resources/tape1.cap").unlink()
+    assert "DEVICE_NAME: tape1: allowed" in refused(clu, "-validate", "tape1")
 
 
 def test_validate_finds_a_circle(clu: Clu) -> None:
