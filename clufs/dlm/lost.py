@@ -23,6 +23,9 @@ from clufs.dlm.turns import Turns
 from clufs.errors import AwaitsFencing, NoQuorum, NotQueued, RequestError
 from clufs.limits import RECOVERY_STEP_LOCKS
 
+_GUESTS_FOR_A_LOCK = 16
+"""To look whether so many guests are of a finished life costs as much as to release a lock."""
+
 
 class Lost(Turns, abc.ABC):
     """Keeps the locks of lost lives.
@@ -94,38 +97,46 @@ class Lost(Turns, abc.ABC):
         """After a change of the lives: what those that are gone await goes at once; what finished
         ones held is work to do."""
         lives = self.lives
-        gone = [guest for guest in self.guests.values() if lives.get(guest.id[0]) != guest.id[1]]
         effects: Effects = []
-        for guest in gone:
-            if guest.locks:
-                lock = lock_of(guest)
-                if lock.wanted is not None:
-                    self._withdraw(now, lock, effects)
-        self._bury_later([guest for guest in gone if guest.life not in self.lost])
+        waiting = [lock for waits in self.parties.waits.values() for lock in waits]
+        for lock in waiting:
+            owner = lock.owner
+            if (
+                type(owner) is Guest
+                and lives.get(owner.id[0]) != owner.id[1]
+                and lock.wanted is not None
+            ):
+                self._withdraw(now, lock, effects)
+        self._bury_later()
         return self._told(effects)
 
-    def _bury_later(self, finished: list[Guest]) -> None:
-        """What these held is to be released; phantoms of lives that are not lost any more, too.
+    def _bury_later(self) -> None:
+        """What finished lives held is to be released; phantoms of lives that are not lost any more, too.
 
         It comes before all other work: others wait for nothing else."""
         if any(life not in self.lost for life in self.phantoms):
             self._work.appendleft(self._lay_phantoms)
-        if finished:
-            self._work.appendleft(partial(self._bury, iter(finished)))
+        if self.guests:
+            self._work.appendleft(partial(self._bury, iter(list(self.guests.values()))))
 
-    def _bury(self, finished: Iterator[Guest], now: float) -> Effects:
-        effects: Effects = []
+    def _bury(self, guests: Iterator[Guest], now: float) -> Effects:
+        """Those of these that are finished; who has gone meanwhile, with a lock above, has no lock."""
+        lives, lost = self.lives, self.lost
         locks: list[Lock] = []
-        for guest in finished:
-            if self.guests.get(guest.id) is not guest or not guest.locks:
-                continue  # it went with the lock above it, or had only waited
-            lock = lock_of(guest)
-            if lock.parent is None:
-                locks += self._below(lock)
-            self._spent += 1
-            if not self._has_time():
-                self._work.appendleft(partial(self._bury, finished))
+        seen = 0
+        for guest in guests:
+            seen += 1
+            id = guest.id
+            if lives.get(id[0]) != id[1] and guest.locks and guest.life not in lost:
+                lock = lock_of(guest)
+                if lock.parent is None:
+                    locks += self._below(lock)
+                seen += _GUESTS_FOR_A_LOCK
+            if seen >= RECOVERY_STEP_LOCKS * _GUESTS_FOR_A_LOCK:
+                self._work.appendleft(partial(self._bury, guests))
                 break
+        self._spent += seen // _GUESTS_FOR_A_LOCK
+        effects: Effects = []
         self._remove_all(now, locks, None, True, effects)
         return self._told(effects)
 

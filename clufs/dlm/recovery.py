@@ -119,7 +119,9 @@ class Recovery(Telling, abc.ABC):
         return self._recovering
 
     def _is_complete(self, root: bytes) -> bool:
-        return not self._awaited and root not in self._gathering and root not in self._unbuilt
+        if self._awaited:
+            return root in self.directory.masters  # who masters it has said so
+        return root not in self._gathering and root not in self._unbuilt
 
     # ------------------------------------------------------------------ events
 
@@ -154,7 +156,7 @@ class Recovery(Telling, abc.ABC):
         if life not in self.lost:
             return []
         self.lost.discard(life)
-        self._bury_later([guest for guest in self.guests.values() if guest.id[:2] == life])
+        self._bury_later()
         self._set_shared()
         return [] if self.suspended else self._work_on(now)
 
@@ -210,7 +212,7 @@ class Recovery(Telling, abc.ABC):
 
     def _on_masters(self, now: float, sender: str, message: Masters) -> Sequence[Effect]:
         self.directory.masters.update(dict.fromkeys(message.names, sender))
-        return []
+        return self._let_go_of(now, message.names)
 
     def _on_unsettled(self, now: float, sender: str, message: Unsettled) -> Sequence[Effect]:
         self._noted.update(dict.fromkeys(message.names))
@@ -330,8 +332,8 @@ class Recovery(Telling, abc.ABC):
                 effects += self._look_up(now, root)
         return effects
 
-    def _let_go_of(self, now: float, roots: list[bytes]) -> Effects:
-        """These trees are built: what was held because of them comes before what is asked next."""
+    def _let_go_of(self, now: float, roots: Sequence[bytes]) -> Effects:
+        """The masters of these are known: what was held until then comes before what is asked next."""
         ready: list[tuple[str, Message]] = []
         rest: list[tuple[str, Message]] = []
         built = set(roots) if self._held else set()
@@ -341,7 +343,7 @@ class Recovery(Telling, abc.ABC):
         effects: Effects = []
         for sender, message in ready:
             effects += self._hear(now, sender, message)
-        for root in [root for root in roots if root in self._seeking]:
+        for root in [root for root in roots if root in self._seeking] if self._seeking else ():
             if root in self._seeking and self._knows(root):
                 effects += self._look_up(now, root)
         return effects

@@ -62,7 +62,7 @@ class Telling(Rebuild, abc.ABC):
         for found in in_vain:
             effects += self._turned_away(now, found)
         self._work += (
-            partial(self._tell_masters, iter(self._mastered())),
+            partial(self._tell_masters, iter([*self.blocks, *self._idle])),
             partial(self._tell_unsettled, iter(list(self._unsettled))),
             partial(self._tell_lost, lost, iter(lost)),
             self._tell_end,
@@ -92,7 +92,8 @@ class Telling(Rebuild, abc.ABC):
         self._spent += len(some) // _NAMES_FOR_A_LOCK
         blocks, idle = self.blocks, self._idle
         effects: Effects = []
-        still = (name for name in some if name in blocks or name in idle)
+        roots_of_some = (name for name in some if b".sub/" not in name)
+        still = (name for name in roots_of_some if name in blocks or name in idle)
         for member, roots in self._by_directory(still).items():
             if member == self.member:
                 self.directory.masters.update(dict.fromkeys(roots, member))
@@ -145,9 +146,6 @@ class Telling(Rebuild, abc.ABC):
 
     def _others(self) -> list[str]:
         return [member for member in self.members if member != self.member]
-
-    def _mastered(self) -> list[bytes]:
-        return [*(name for name in self.blocks if b".sub/" not in name), *self._idle]
 
     def _by_directory(self, roots: Iterable[bytes]) -> dict[str, list[bytes]]:
         members = self.members

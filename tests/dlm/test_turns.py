@@ -124,6 +124,30 @@ def test_a_lock_whose_master_survives_is_granted_between_steps() -> None:
     settle(views)
 
 
+@pytest.mark.parametrize("directory", LEFT)
+def test_a_name_is_found_as_soon_as_its_master_has_said_that_it_masters_it(directory: str) -> None:
+    views = cluster_of()
+    x = next(b"x/%d" % n for n in range(99) if directory_member(b"x/%d" % n, LEFT) == directory)
+    holds(views, B, "m", "NL", x)
+    for name in names_that_move_to(B):
+        holds(views, C, "m", "NL", name)
+        holds(views, A, "p", "PR", name)
+    views.loses(C, crashed=True)
+    views.install()
+    for member in LEFT:
+        views.learn(member)
+    views.granted()
+    views.says(A, "q", "EX", x)
+    while views.under_way() or views.nodes[B].wants_turn():
+        if views.under_way():
+            views.deliver()
+        else:
+            turn(views, B)
+    assert views.granted() == ["q@pepicelli1"]
+    assert views.nodes[A].wants_turn()
+    settle(views)
+
+
 def test_what_is_asked_before_the_new_master_is_told_waits_and_proves_the_value() -> None:
     names = names_that_move_to(B)
     views = master_lost(names, "EX")
