@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from clufs.caa.action_script import parse_action_script
+from clufs.errors import InvalidRequest
 from clufs.limits import (
     FAILURE_THRESHOLD_MAX,
     OPTIONAL_RESOURCES_MAX,
@@ -69,8 +71,6 @@ class Attribute:
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
-_UNIT = re.compile(r"systemd:[A-Za-z0-9:_.\\@-]+", re.ASCII)
-_AGENT = re.compile(r"ocf:[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+", re.ASCII)
 _REBALANCE = re.compile(r"t:([0-6]|\*):([0-9]{1,2}|\*):([0-9]{1,2})", re.ASCII)
 
 
@@ -98,11 +98,11 @@ def _choice(kinds: type[StrEnum]) -> Values:
 
 
 def _is_script(text: str) -> bool:
-    if text.startswith("systemd:"):
-        return bool(_UNIT.fullmatch(text))
-    if text.startswith("ocf:"):
-        return bool(_AGENT.fullmatch(text))
-    return text.startswith("/") or ".." not in text.split("/")
+    try:
+        parse_action_script(text)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def _is_rebalance(text: str) -> bool:
@@ -188,8 +188,8 @@ _ROWS: tuple[tuple[str, frozenset[ResourceType], Values, str | None], ...] = (
         "ACTION_SCRIPT",
         _APPLICATION,
         Values(
-            "a script's full path or its path below the script directory, without '..';"
-            " systemd:UNIT; ocf:PROVIDER:AGENT",
+            "a script's full path, or its name in the script directory; systemd:UNIT;"
+            " ocf:PROVIDER:AGENT",
             _is_script,
         ),
         None,

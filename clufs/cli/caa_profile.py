@@ -34,7 +34,7 @@ _SCRIPT_MODE, _PROFILE_MODE = 0o755, 0o644
 _TEMPLATE = "template.cap"
 _VERBS = ("create", "template", "update", "delete", "print", "validate")
 _MEANINGS = {
-    "-a": ("SCRIPT", "action script; relative to the script directory (RESOURCE.scr)"),
+    "-a": ("SCRIPT", "action script: a full path, or its name in /clu/scripts (RESOURCE.scr)"),
     "-d": ("TEXT", "description"),
     "-p": ("POLICY", "placement: balanced, favored or restricted"),
     "-h": ("MEMBERS", "hosting members, the first choice first"),

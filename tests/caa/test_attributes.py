@@ -100,33 +100,31 @@ def test_the_defaults_are_those_of_the_table(kind: ResourceType, table: str) -> 
 
 # Attribute, the values at the ends of its range, and values just beyond them.
 RANGES = [
-    ("NAME", ["r"], ["s."], [".r", "a b", "a/b", "ä", "x" * 244, "x.cap", "x.cap.refused"]),
-    ("FAILURE_THRESHOLD", ["0", "20"], [], ["21", "-1", "x", "1.5", "²"]),
-    ("FAILURE_INTERVAL", ["0", "2147483647"], [], ["-1", "2147483648", "1m", "9" * 5000]),
-    ("RESTART_ATTEMPTS", ["0", "30"], [], ["-1", "many"]),
-    ("FAILOVER_DELAY", ["0", "30"], [], ["-1", "1s"]),
-    ("SCRIPT_TIMEOUT", ["1", "3600"], [], ["0", "-1"]),
-    ("CHECK_INTERVAL", ["0", "5"], [], ["-5"]),
-    ("AUTO_START", ["0", "1"], [], ["2", "yes"]),
-    ("ACTIVE_PLACEMENT", ["0", "1"], [], ["2", "true"]),
-    ("PLACEMENT", ["balanced"], [], ["favoured", "Balanced"]),
-    ("OPTIONAL_RESOURCES", ["", "a b", " ".join(map(str, range(58)))], [],
+    ("NAME", ["r", "s."], [".r", "a b", "a/b", "ä", "x" * 244, "x.cap", "x.cap.refused"]),
+    ("FAILURE_THRESHOLD", ["0", "20"], ["21", "-1", "x", "1.5", "²"]),
+    ("FAILURE_INTERVAL", ["0", "2147483647"], ["-1", "2147483648", "1m", "9" * 5000]),
+    ("RESTART_ATTEMPTS", ["0", "30"], ["-1", "many"]),
+    ("FAILOVER_DELAY", ["0", "30"], ["-1", "1s"]),
+    ("SCRIPT_TIMEOUT", ["1", "3600"], ["0", "-1"]),
+    ("CHECK_INTERVAL", ["0", "5"], ["-5"]),
+    ("AUTO_START", ["0", "1"], ["2", "yes"]),
+    ("ACTIVE_PLACEMENT", ["0", "1"], ["2", "true"]),
+    ("PLACEMENT", ["balanced"], ["favoured", "Balanced"]),
+    ("OPTIONAL_RESOURCES", ["", "a b", " ".join(map(str, range(58)))],
      [" ".join(map(str, range(59))), "a a", ".a", "r"]),
-    ("REQUIRED_RESOURCES", ["", "b a"], [], ["b b", "a,b", "r"]),
-    ("ACTION_SCRIPT", ["x.scr", "d/x.scr", "/usr/users/smith/caa/scripts/app.scr",
+    ("REQUIRED_RESOURCES", ["", "b a"], ["b b", "a,b", "r"]),
+    ("ACTION_SCRIPT", ["x.scr", "/usr/users/smith/caa/scripts/app.scr",
                        "systemd:nginx.service", "systemd:pg@14-main.service",
-                       "ocf:heartbeat:IPaddr2"], [],
-     ["../x", "a/../../x", "systemd:", "systemd:a b", "ocf:x", "ocf::x", "ocf:a:b:c"]),
-    ("REBALANCE", ["", "t:0:3:0", "t:*:2:30", "t:6:23:59", "t:*:*:0", "t:*:12:00"], [],
+                       "ocf:heartbeat:IPaddr2"],
+     ["../x", "a/x", ".x", "systemd:-x", "systemd:", "systemd:a b", "ocf:x", "ocf::x", "ocf:a:b:c"]),
+    ("REBALANCE", ["", "t:0:3:0", "t:*:2:30", "t:6:23:59", "t:*:*:0", "t:*:12:00"],
      ["0:3:0", "t:7:3:0", "t:0:24:0", "t:0:3:60", "t:0:3:*", "t:0:3", "t::3:0", "t:0:3:0:0"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "good", "elsewhere", "bad"), RANGES, ids=[r[0] for r in RANGES])
-def test_a_range_ends_where_the_table_says(
-    name: str, good: list[str], elsewhere: list[str], bad: list[str]
-) -> None:
-    for value in [*good, *elsewhere]:
+@pytest.mark.parametrize(("name", "good", "bad"), RANGES, ids=[r[0] for r in RANGES])
+def test_a_range_ends_where_the_table_says(name: str, good: list[str], bad: list[str]) -> None:
+    for value in good:
         assert judged(ResourceType.APPLICATION, **{name: value})[name] == value
     for value in bad:
         with pytest.raises(ProfileRefused) as refused:
