@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clufs.caa.interface import Effect, EndJob, RunAction, Say, UnderWay
-from clufs.caa.resources import OFFLINE, Resource, Table
+from clufs.caa.resources import Resource, Table
 from clufs.caa.stories import Act, Operation, Outcome, Story
 
 
@@ -150,8 +150,7 @@ class Core:
             resource = self.table.resources[name]
             resource.busy = False
             del self._claimed[name]
-            if resource.state == OFFLINE:
-                self.table.reserve(resource, "")
+            self.table.reserve(resource, resource.member)
             self.table.unsettle(name)
         for name in self._blocked:
             self.table.unsettle(name)

@@ -141,6 +141,14 @@ class Planner:
         """Whether anything is under way: an action, or a command that waits for one."""
         return self._core.under_way() or bool(self._queue)
 
+    def timers(self) -> Mapping[str, float]:
+        """Which resources are looked at again when."""
+        return self._recovery.timers
+
+    def waiting_for(self) -> frozenset[str]:
+        """The resources of commands that wait for something that is under way."""
+        return frozenset(getattr(command, "resource", "") for _, command in self._queue)
+
     # The first step.
 
     def _begin(self) -> None:
@@ -230,9 +238,13 @@ class Planner:
     @_happened.register
     def _cease(self, event: Ended) -> None:
         resource = self.table.get(event.resource)
-        if resource is None or resource.busy or resource.member != event.member:
+        if resource is None or resource.member != event.member:
             return
-        self._recovery.ended(resource, event.why or f"it runs no more on {event.member}")
+        why = event.why or f"it runs no more on {event.member}"
+        if not resource.busy:
+            self._recovery.ended(resource, why)
+        elif self._core.acting(resource) is None:
+            self.table.move(resource, OFFLINE, "", why)
 
     @_happened.register
     def _register(self, event: Registered) -> None:
