@@ -165,6 +165,12 @@ class NoRoom(RequestError):
     errno = errno.ENOSPC
 
 
+class FileTooLarge(RequestError):
+    """A write beyond the size that a file here may have (EFBIG)."""
+
+    errno = errno.EFBIG
+
+
 class StaleFile(RequestError):
     """A file was changed by another at the same moment (ESTALE)."""
 
@@ -175,6 +181,16 @@ class ResourceInUse(RequestError):
     """A resource that is ONLINE, or that another one requires, stays registered (EBUSY)."""
 
     errno = errno.EBUSY
+
+
+class OtherDirectory(RequestError):
+    """A rename from one directory of /clu into another: programs copy then (EXDEV)."""
+
+    errno = errno.EXDEV
+
+
+class ActionFailed(RequestError):
+    """An action of CAA ended without success (EIO)."""
 
 
 class OldPlanner(RequestError):

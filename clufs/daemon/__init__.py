@@ -18,7 +18,8 @@ from clufs import __version__, notify
 from clufs.config import Config
 from clufs.daemon import process
 from clufs.daemon.facts import ClusterFacts, add_metrics
-from clufs.daemon.membership import Membership, RegistryNamespaces
+from clufs.daemon.membership import Membership, RegistryAccess, RegistryNamespaces
+from clufs.daemon.unplanned import Unplanned
 from clufs.dlm.interface import (
     Event,
     Recovered,
@@ -49,7 +50,7 @@ from clufs.timeouts import (
     TICK_S,
     VIEW_GRACE_S,
 )
-from clufs.tree import status
+from clufs.tree import library, status
 from clufs.tree.events_file import EventsFile
 from clufs.tree.items import Root
 from clufs.tree.lock_reports import Testimony
@@ -136,6 +137,7 @@ class Daemon:
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
+        library.build(root, RegistryAccess(self.membership), Unplanned())
         self.queries.witness = Testimony(self.locks, self.locks.node.member)
 
     # ------------------------------------------------------------ the cluster
@@ -312,7 +314,10 @@ class Daemon:
         interrupted = loop.install(self.service.parked.interrupted, self.service.flush_sent)
         operations = self.operations
         lowlevel.handlers(
-            write=operations.write_now, lock=operations.lock_now, interrupted=interrupted
+            write=operations.write_now,
+            lock=operations.lock_now,
+            read=operations.read_now,
+            interrupted=interrupted,
         )
         try:
             pyfuse3.init(self.operations, self.place.mount_point, options)

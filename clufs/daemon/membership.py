@@ -21,7 +21,8 @@ from clufs.config import Config
 from clufs.errors import ConfigError, MissingPart
 from clufs.member.core import Start
 from clufs.member.runtime import Hooks, Runtime
-from clufs.registry.commands import DropNamespace, PutNamespace
+from clufs.registry.commands import Command, DropNamespace, PutNamespace
+from clufs.registry.state import State
 from clufs.registry.store import RegistryStore
 from clufs.timeouts import REJOIN_CALM_S, REJOIN_MAX_S, REJOIN_S
 
@@ -146,6 +147,22 @@ class Membership:
                 continue
             self.begin()
             return
+
+
+class RegistryAccess:
+    """The registry of the present life, for the tree."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+
+    @property
+    def state(self) -> State:
+        """What is committed, as far as this member knows."""
+        return self._membership.runtime.core.replica.state
+
+    async def propose(self, command: Command) -> None:
+        """Have a command applied. Raises what its refusal means, NoQuorum, TimedOut, StateError."""
+        await self._membership.runtime.propose(command)
 
 
 class RegistryNamespaces:

@@ -26,6 +26,7 @@
 /* Bits of a file handle that open() answers with; the handle keeps them. */
 #define FH_NOFLUSH (1ULL << 62)
 #define FH_PARALLEL (1ULL << 61)
+#define FH_BLOCKING (1ULL << 60)
 
 /* A node id is serial << 32 | number; st_ino shows the number alone. */
 #define NUMBER_MASK 0xffffffffULL
@@ -35,7 +36,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum kind { KIND_WRITE, KIND_LOCK, KIND_GETLK };
+enum kind { KIND_WRITE, KIND_LOCK, KIND_GETLK, KIND_READ };
 enum lock_op { OP_FLOCK, OP_SETLK, OP_GETLK };
 enum turn { TURN_GO_ON, TURN_DRAINED, TURN_REST };
 
@@ -54,19 +55,19 @@ enum turn { TURN_GO_ON, TURN_DRAINED, TURN_REST };
 #define DECLARE_REAL(name) static __typeof__(name) *real_##name;
 TAKEN_OVER(DECLARE_REAL)
 
-/* The operations pyfuse3 gave; a write goes there while no write handler is registered. */
+/* The operations pyfuse3 gave; what no handler is registered for goes there. */
 static struct fuse_lowlevel_ops pyfuse3_ops;
 static bool session_made;
 
 /* Counts the sessions that ended: libfuse's requests of an ended one must not be touched. */
 static uint32_t epoch;
 
-static PyObject *write_handler, *lock_handler, *interrupted_list;
+static PyObject *write_handler, *lock_handler, *read_handler, *interrupted_list;
 
 /* The request being dispatched, copied out of the kernel's message. */
 static struct {
 	uint32_t pid, uid, gid, umask;
-	uint64_t fh;
+	uint64_t fh, offset;
 	bool has_fh;
 } current;
 
@@ -130,6 +131,13 @@ static int request_lock(Request *self, struct flock *lock)
 	return req ? fuse_reply_lock(req, lock) : -ENOENT;
 }
 
+static int request_data(Request *self, const char *data, size_t size)
+{
+	fuse_req_t req = request_take(self);
+
+	return req ? fuse_reply_buf(req, data, size) : -ENOENT;
+}
+
 /* n >= 0 is success in the way of the request's kind, n < 0 an errno. */
 static int request_answer(Request *self, long n)
 {
@@ -142,6 +150,8 @@ static int request_answer(Request *self, long n)
 		return request_lock(self, &nothing_in_the_way);
 	if (self->kind == KIND_LOCK)
 		return request_fail(self, 0);
+	if (self->kind == KIND_READ) /* a number says nothing but end of file */
+		return request_data(self, NULL, 0);
 	req = request_take(self);
 	return req ? fuse_reply_write(req, (size_t)n) : -ENOENT;
 }
@@ -160,7 +170,7 @@ static void on_interrupt(fuse_req_t Py_UNUSED(req), void *data)
 		PyErr_Clear();
 }
 
-/* Settles what a handler returned: an int answers now, None parks, an exception is EIO. */
+/* Settles what a handler returned: an int or bytes answer now, None parks, an exception is EIO. */
 static void request_settle(Request *self, PyObject *result, PyObject *handler)
 {
 	long n = -EIO;
@@ -168,6 +178,10 @@ static void request_settle(Request *self, PyObject *result, PyObject *handler)
 	if (result == Py_None) {
 		if (self->req)
 			fuse_req_interrupt_func(self->req, on_interrupt, self);
+		return;
+	}
+	if (result && PyBytes_Check(result)) {
+		request_data(self, PyBytes_AS_STRING(result), (size_t)PyBytes_GET_SIZE(result));
 		return;
 	}
 	if (result)
@@ -208,6 +222,16 @@ static PyObject *request_reply_err(PyObject *self, PyObject *arg)
 	return PyBool_FromLong(request_fail((Request *)self, (int)err) == 0);
 }
 
+static PyObject *request_reply_data(PyObject *self, PyObject *arg)
+{
+	char *data;
+	Py_ssize_t size;
+
+	if (PyBytes_AsStringAndSize(arg, &data, &size) < 0)
+		return NULL;
+	return PyBool_FromLong(request_data((Request *)self, data, (size_t)size) == 0);
+}
+
 static PyObject *request_reply_lock(PyObject *self, PyObject *args)
 {
 	struct flock lock = {.l_whence = SEEK_SET};
@@ -232,6 +256,7 @@ static PyObject *request_answered(PyObject *self, void *Py_UNUSED(closure))
 static PyMethodDef request_methods[] = {
 	{"reply_write", request_reply_write, METH_O, NULL},
 	{"reply_err", request_reply_err, METH_O, NULL},
+	{"reply_data", request_reply_data, METH_O, NULL},
 	{"reply_lock", request_reply_lock, METH_VARARGS, NULL},
 	{NULL},
 };
@@ -299,6 +324,25 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t si
 	call_handler(self, write_handler, args, 3);
 }
 
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		    struct fuse_file_info *fi)
+{
+	if (!read_handler || !(fi->fh & FH_BLOCKING)) {
+		pyfuse3_ops.read(req, ino, size, offset, fi);
+		return;
+	}
+	Request *self = request_new(req, KIND_READ);
+	if (!self)
+		return;
+	PyObject *args[] = {
+		NULL,
+		PyLong_FromUnsignedLongLong(fi->fh),
+		PyLong_FromLongLong(offset),
+		PyLong_FromSize_t(size),
+	};
+	call_handler(self, read_handler, args, 4);
+}
+
 static void any_lock(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi,
 		     enum lock_op op, const struct flock *lock, int sleep)
 {
@@ -361,6 +405,7 @@ EXPORT struct fuse_session *fuse_session_new(struct fuse_args *args,
 	pyfuse3_ops = ops;
 	ops.write = op_write;
 	ops.write_buf = NULL; /* without it libfuse receives by read(2), not through a pipe */
+	ops.read = op_read;
 	ops.flock = op_flock;
 	ops.setlk = op_setlk;
 	ops.getlk = op_getlk;
@@ -415,6 +460,10 @@ static void note_argument(uint32_t opcode, const void *arg)
 		break;
 	case FUSE_READ:
 	case FUSE_WRITE:
+		/* both structures begin with the handle and the offset */
+		note_fh(((const struct fuse_write_in *)arg)->fh);
+		current.offset = ((const struct fuse_write_in *)arg)->offset;
+		break;
 	case FUSE_FLUSH:
 	case FUSE_RELEASE:
 	case FUSE_FSYNC:
@@ -586,10 +635,11 @@ static void replace(PyObject **slot, PyObject *value)
 
 static PyObject *module_handlers(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
-	static char *names[] = {"write", "lock", "interrupted", NULL};
-	PyObject *write = Py_None, *lock = Py_None, *list = Py_None;
+	static char *names[] = {"write", "lock", "read", "interrupted", NULL};
+	PyObject *write = Py_None, *lock = Py_None, *read = Py_None, *list = Py_None;
 
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOO", names, &write, &lock, &list))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO", names, &write, &lock, &read,
+					 &list))
 		return NULL;
 	if (list != Py_None && !PyList_CheckExact(list)) {
 		PyErr_SetString(PyExc_TypeError, "interrupted must be a list");
@@ -597,6 +647,7 @@ static PyObject *module_handlers(PyObject *Py_UNUSED(self), PyObject *args, PyOb
 	}
 	replace(&write_handler, write);
 	replace(&lock_handler, lock);
+	replace(&read_handler, read);
 	replace(&interrupted_list, list);
 	Py_RETURN_NONE;
 }
@@ -613,6 +664,11 @@ static PyObject *module_current_fh(PyObject *Py_UNUSED(self), PyObject *Py_UNUSE
 	return PyLong_FromUnsignedLongLong(current.fh);
 }
 
+static PyObject *module_current_offset(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
+{
+	return PyLong_FromUnsignedLongLong(current.offset);
+}
+
 /* Reading the turn begins a new streak unless the loop is told to go on. */
 static PyObject *module_turn(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
 {
@@ -627,6 +683,7 @@ static PyMethodDef module_methods[] = {
 	 METH_VARARGS | METH_KEYWORDS, NULL},
 	{"caller", module_caller, METH_NOARGS, NULL},
 	{"current_fh", module_current_fh, METH_NOARGS, NULL},
+	{"current_offset", module_current_offset, METH_NOARGS, NULL},
 	{"turn", module_turn, METH_NOARGS, NULL},
 	{NULL},
 };
@@ -675,6 +732,7 @@ static int add_constants(PyObject *self)
 	return PyModule_AddObjectRef(self, "Request", (PyObject *)&RequestType) ||
 	       PyModule_AddObject(self, "NOFLUSH", PyLong_FromUnsignedLongLong(FH_NOFLUSH)) ||
 	       PyModule_AddObject(self, "PARALLEL", PyLong_FromUnsignedLongLong(FH_PARALLEL)) ||
+	       PyModule_AddObject(self, "BLOCKING", PyLong_FromUnsignedLongLong(FH_BLOCKING)) ||
 	       PyModule_AddIntConstant(self, "FLOCK", OP_FLOCK) ||
 	       PyModule_AddIntConstant(self, "SETLK", OP_SETLK) ||
 	       PyModule_AddIntConstant(self, "GETLK", OP_GETLK) ||

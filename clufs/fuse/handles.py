@@ -29,7 +29,7 @@ class Storing:
 
     def __init__(self, journals: Journals, parked: Parked) -> None:
         self._refusals = journals.refusals
-        self._parked = parked
+        self.parked = parked
 
     def write(self, file: File, request: Request, data: bytes) -> int | None:
         """Store one line: the bytes taken, or -errno with the reason among the refusals.
@@ -43,10 +43,10 @@ class Storing:
                 raise InvalidRequest(f"one line of at most {LINE_MAX_BYTES} bytes, not {len(data)}")
             rest = file.store(data, caller)
         except ClufsError as error:
-            return -self._refused(caller, file, error)
+            return -self.refused(caller, file, error)
         if rest is None:
             return len(data)
-        self._parked.add_other(request, lambda: self._answer(request, errno.EINTR, 0))
+        self.parked.add_other(request, lambda: self._answer(request, errno.EINTR, 0))
         loop.spawn(lambda: self._finish(rest, file, caller, request, len(data)))
         return None
 
@@ -57,20 +57,21 @@ class Storing:
         try:
             await rest
         except ClufsError as error:
-            number = self._refused(caller, file, error)
+            number = self.refused(caller, file, error)
         except Exception:
             log.exception("a fault in clufs: a write to /%s", shown(file.path))
             number = errno.EIO
         self._answer(request, number, size)
 
     def _answer(self, request: Request, number: int, size: int) -> None:
-        self._parked.remove(request)
+        self.parked.remove(request)
         if number:
             request.reply_err(number)
         else:
             request.reply_write(size)
 
-    def _refused(self, caller: Caller, file: File, error: ClufsError) -> int:
+    def refused(self, caller: Caller, file: File, error: ClufsError) -> int:
+        """Note why something was refused; the errno."""
         self._refusals.add(caller.uid, caller.pid, file.path, error)
         return error.errno
 

@@ -2,8 +2,8 @@
 
 Import this before pyfuse3. Importing raises MissingPart where the extension cannot work.
 
-- `handlers(write=, lock=, interrupted=)` registers, all three at once; what is left out is
-  taken back. Without a write handler pyfuse3's Operations.write is called; without a lock
+- `handlers(write=, lock=, read=, interrupted=)` registers, all of them at once; what is left out
+  is taken back. Without a write handler pyfuse3's Operations.write is called; without a lock
   handler flock(2) and fcntl(2) locks fail with ENOLCK on every file.
 - `write(request, fh, data)` and `lock(request, op, node, fh, lock_owner, type, start, end, pid,
   sleep)` run inside the request loop and must not block. They return a number to answer at
@@ -12,11 +12,14 @@ Import this before pyfuse3. Importing raises MissingPart where the extension can
   reported by sys.unraisablehook and answered EIO. `op` is FLOCK, SETLK or GETLK, `type` one of
   fcntl's F_RDLCK, F_WRLCK and F_UNLCK, `end` is inclusive and 2**63 - 1 for "to the end"; a
   GETLK answered with 0 says that nothing is in the way.
+- `read(request, fh, offset, size)` is asked, in the same way, instead of pyfuse3's Operations.read
+  for file handles with the bit BLOCKING; it returns bytes, -errno, or None to park the request.
 - A `Request` is answered once: the first reply method returns True, or False if the kernel no
   longer waits; later ones do nothing and return False. One that is dropped unanswered is
   answered EIO. When a signal reaches the caller of a parked request, its `interrupted` turns
   True and it is appended to the list registered as `interrupted`; the caller stays blocked
   until it is answered. Requests outlive the mount harmlessly.
+- `current_offset()` is that of the read or write being dispatched.
 - `caller()` is (pid, uid, gid, umask) and `current_fh()` the file handle (None if it came with
   none) of the request being dispatched: right in the handlers above, and in a pyfuse3 handler
   before its first await. The pid is a thread id, and 0 from a foreign pid namespace.
@@ -39,6 +42,7 @@ if "pyfuse3" in sys.modules and "clufs.fuse._lowlevel" not in sys.modules:
 
 try:
     from clufs.fuse._lowlevel import (
+        BLOCKING,
         DRAINED,
         FLOCK,
         GETLK,
@@ -50,6 +54,7 @@ try:
         Request,
         caller,
         current_fh,
+        current_offset,
         handlers,
         installed,
         turn,
@@ -60,6 +65,7 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "BLOCKING",
     "DRAINED",
     "FLOCK",
     "GETLK",
@@ -71,6 +77,7 @@ __all__ = [
     "Request",
     "caller",
     "current_fh",
+    "current_offset",
     "handlers",
     "installed",
     "turn",

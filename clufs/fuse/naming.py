@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from clufs.errors import ClufsError, InvalidRequest, NameTooLong, NotPermitted
-from clufs.fuse import lowlevel
+from clufs.fuse import editing, lowlevel
 from clufs.fuse.answering import Later, answering
+from clufs.fuse.editing import EditHandle
 from clufs.fuse.handles import EventsHandle, FileHandle
 from clufs.fuse.lock_handle import LockHandle
 from clufs.limits import NAMESPACE_MAX_BYTES
+from clufs.tree.files import EditableFile, FilesDirectory
 from clufs.tree.items import (
     FIRST_NUMBER,
     NUMBER_MAX,
@@ -33,7 +35,7 @@ NUMBER_MASK = NUMBER_MAX
 _SERIAL_STEP = 1 << 32
 _SERIAL_MASK = 0x7FFFFFFF00000000
 _LASTING_S = 3600.0
-Handle = LockHandle | FileHandle | EventsHandle
+Handle = LockHandle | FileHandle | EventsHandle | EditHandle
 _SIZED = (FileHandle, EventsHandle)  # what an open shows has its own size
 
 
@@ -217,6 +219,8 @@ class Names(pyfuse3.Operations):
     ) -> Later[pyfuse3.EntryAttributes]:
         item = self._item(inode)
         caller = caller_of(ctx)
+        if isinstance(item, EditableFile):
+            return self._edit(item, inode, attr, fields, caller)
         try:
             if fields.update_mode or fields.update_uid or fields.update_gid:
                 if not isinstance(item, Directory):
@@ -228,6 +232,31 @@ class Names(pyfuse3.Operations):
                     raise InvalidRequest("no file here can be given a size")
             elif not isinstance(item, File):
                 raise NotPermitted("times are kept by clufs: the last value write")
+        except ClufsError as error:
+            raise self._fail(caller, item.path, error) from None
+        return self._getattr(item, inode, caller)
+
+    async def _edit(
+        self,
+        item: EditableFile,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        caller: Caller,
+    ) -> pyfuse3.EntryAttributes:
+        """A size is the draft's; without anybody who writes one, it is a close at once."""
+        try:
+            if fields.update_size:
+                item.truncate(attr.st_size)
+                if not item.writers:
+                    await item.commit()
+                    await item.finish()
+            await item.change(
+                attr.st_mode if fields.update_mode else None,
+                attr.st_uid if fields.update_uid else None,
+                attr.st_gid if fields.update_gid else None,
+                attr.st_mtime_ns if fields.update_mtime and not fields.update_size else None,
+            )
         except ClufsError as error:
             raise self._fail(caller, item.path, error) from None
         return self._getattr(item, inode, caller)
@@ -282,12 +311,21 @@ class Names(pyfuse3.Operations):
             raise self._fail(caller, directory.path + b"/" + name, error) from None
 
     @answering
-    def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+    def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> Later[None]:
         directory = self._directory(parent_inode)
+        if isinstance(directory, FilesDirectory):
+            return self._remove(directory, name, caller_of(ctx))
         try:
             directory.unlink(name, caller_of(ctx))
         except ClufsError as error:
             raise self._fail(caller_of(ctx), directory.path + b"/" + name, error) from None
+        return None
+
+    async def _remove(self, directory: FilesDirectory, name: bytes, caller: Caller) -> None:
+        try:
+            await directory.remove(name)
+        except ClufsError as error:
+            raise self._fail(caller, directory.path + b"/" + name, error) from None
 
     def _not_made(self, parent_inode: int, name: bytes, what: str, ctx: Any) -> pyfuse3.FUSEError:
         path = self._directory(parent_inode).path + b"/" + name
@@ -321,10 +359,28 @@ class Names(pyfuse3.Operations):
         name_new: Any,
         flags: Any,
         ctx: pyfuse3.RequestContext,
-    ) -> None:
-        path = self._directory(parent_inode_old).path + b"/" + name_old
+    ) -> Later[None]:
+        directory = self._directory(parent_inode_old)
+        if isinstance(directory, FilesDirectory):
+            to = self._directory(parent_inode_new), name_new
+            return self._move(directory, name_old, *to, flags, caller_of(ctx))
+        path = directory.path + b"/" + name_old
         error = NotPermitted("names here cannot change: locks are held by name")
         raise self._fail(caller_of(ctx), path, error)
+
+    async def _move(
+        self,
+        directory: FilesDirectory,
+        name: bytes,
+        new_directory: Directory,
+        to: bytes,
+        flags: int,
+        caller: Caller,
+    ) -> None:
+        try:
+            await editing.move(directory, name, new_directory, to, flags)
+        except ClufsError as error:
+            raise self._fail(caller, directory.path + b"/" + name, error) from None
 
 
 def _entry_attributes(node: int, attributes: Attributes) -> pyfuse3.EntryAttributes:

@@ -8,21 +8,25 @@ import stat as stat_bits
 from typing import Any
 
 from clufs.errors import ClufsError, NameExists, NotPermitted
-from clufs.fuse import lowlevel
+from clufs.fuse import editing, lowlevel
 from clufs.fuse.answering import Later, answering
+from clufs.fuse.editing import EditHandle
 from clufs.fuse.flocks import Flocks
 from clufs.fuse.handles import EventsHandle, FileHandle, Storing
 from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
-from clufs.fuse.lowlevel import NOFLUSH, Request
+from clufs.fuse.lowlevel import BLOCKING, NOFLUSH, Request
 from clufs.fuse.naming import Handle, Names, caller_of, dispatched
+from clufs.fuse.resource_handles import ControlHandle, MaintenanceHandle
 from clufs.fuse.xattrs import PREFIX, Xattrs
 from clufs.limits import NAMESPACE_MAX_BYTES
 from clufs.tree.events_file import EventsFile
+from clufs.tree.files import EditableFile, FilesDirectory
 from clufs.tree.items import Caller, Directory, File, Item, Link
 from clufs.tree.lock_tree import LockFile
 from clufs.tree.member import Journals
 from clufs.tree.names import shown
+from clufs.tree.resource import ControlFile, MaintenanceFile
 
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
@@ -53,16 +57,24 @@ class Operations(Names):
         if node in self._by_node:
             self._shared_nodes.add(node)
         self._by_node[node] = handle
-        if handle.owner is None:
+        if handle.owner is None and not (isinstance(handle, EditHandle) and handle.writes):
             fh |= NOFLUSH
+        if isinstance(handle, ControlHandle):
+            fh |= BLOCKING
         return pyfuse3.FileInfo(fh=fh, direct_io=True, keep_cache=False)
 
     def _open(self, item: Item, node: int, flags: int, caller: Caller) -> Handle:
         access = flags & os.O_ACCMODE
         if isinstance(item, LockFile):
             return LockHandle(self.service, item, node, access == os.O_RDWR, created=False)
+        if isinstance(item, EditableFile):
+            return EditHandle(item, node, flags, self.journals.refusals)
         if isinstance(item, EventsFile):
             return EventsHandle(item, node, self.storing)
+        if isinstance(item, ControlFile) and access == os.O_RDWR:
+            return ControlHandle(item, node, flags, caller, self.storing)
+        if isinstance(item, MaintenanceFile) and access == os.O_RDWR:
+            return MaintenanceHandle(item, node, caller, self.storing)
         if isinstance(item, File):
             return FileHandle(item, node, caller, access != os.O_WRONLY, self.storing)
         raise pyfuse3.FUSEError(errno.EISDIR)
@@ -97,6 +109,9 @@ class Operations(Names):
         """Only O_EXCL has to know whether the name exists elsewhere."""
         directory = self._directory(parent_inode)
         caller = caller_of(ctx)
+        if isinstance(directory, FilesDirectory):
+            mode = stat_bits.S_IMODE(mode) & ~ctx.umask
+            return self._create_file(directory, name, mode, flags, caller)
         if flags & os.O_EXCL:
             return self._create_new(directory, name, flags, caller)
         return self._create(directory, name, flags, caller)
@@ -122,6 +137,17 @@ class Operations(Names):
         entry = self._entry(item, caller)
         read_write = flags & os.O_ACCMODE == os.O_RDWR
         handle = LockHandle(self.service, item, entry.st_ino, read_write, created=True)
+        return self._opened(handle, entry.st_ino), entry
+
+    async def _create_file(
+        self, directory: FilesDirectory, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        try:
+            item = await editing.made(directory, name, mode, bool(flags & os.O_EXCL), caller)
+        except ClufsError as error:
+            raise self._fail(caller, directory.path + b"/" + name, error) from None
+        handle = EditHandle(item, item.number, flags, self.journals.refusals)
+        entry = self._entry(item, caller)
         return self._opened(handle, entry.st_ino), entry
 
     @answering
@@ -163,14 +189,33 @@ class Operations(Names):
             return -errno.ENOLCK
         return self.flocks.lock(handle, request, op, kind, sleep)
 
-    @answering
-    def flush(self, fh: Any) -> None:
-        pid = lowlevel.caller()[0]
-        self.handles[fh & _FH_MASK].flush(pid)
+    def read_now(self, request: Request, fh: int, offset: int, size: int) -> bytes | int | None:
+        """A read that may wait, straight from the extension: bytes, -errno, or None when it does."""
+        handle = self.handles[fh & _FH_MASK]
+        assert isinstance(handle, ControlHandle)
+        return handle.read_now(request, offset, size)
 
     @answering
-    def fsync(self, fh: Any, datasync: bool) -> None:
+    def flush(self, fh: Any) -> Later[None]:
+        handle = self.handles[fh & _FH_MASK]
+        if isinstance(handle, EditHandle):
+            return self._commit(handle.file, dispatched())
+        handle.flush(lowlevel.caller()[0])
         return None
+
+    @answering
+    def fsync(self, fh: Any, datasync: bool) -> Later[None]:
+        handle = self.handles[fh & _FH_MASK]
+        if isinstance(handle, EditHandle) and handle.file.saved_early:
+            return self._commit(handle.file, dispatched())
+        return None
+
+    async def _commit(self, file: EditableFile, caller: Caller) -> None:
+        """A close, or what comes before it: the text is on disk at a quorum, or it fails."""
+        try:
+            await file.commit()
+        except ClufsError as error:
+            raise self._fail(caller, file.path, error) from None
 
     @answering
     def release(self, fh: Any) -> None:
@@ -287,6 +332,8 @@ class Operations(Names):
 
     @answering
     def setxattr(self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        if isinstance(self._item(inode), EditableFile):  # cp -p tries; that it cannot is no failure
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         raise self._not_written(inode, ctx)
 
     @answering

@@ -1,0 +1,33 @@
+"""Hangs into the tree what applications are made of: resources/, scripts/, templates/."""
+
+from __future__ import annotations
+
+from clufs.caa.templates import BUILT_IN
+from clufs.registry.files import FileRecord
+from clufs.tree.files import FilesDirectory, Registry, ScriptsDirectory
+from clufs.tree.items import Report, StaticDirectory
+from clufs.tree.profiles import TEMPLATES, Profiles
+from clufs.tree.resource import Caa, Orders, ResourceDirectory, report
+from clufs.tree.resources import ResourcesDirectory
+
+SCRIPTS = b"scripts"
+_OF_CLUFS_NS = 1_000_000_000_000_000_000  # their time: the same on every member
+
+
+def build(root: StaticDirectory, registry: Registry, caa: Caa) -> None:
+    """Add the directories, and the report of all resources to status/."""
+    profiles, orders = Profiles(registry), Orders(caa)
+    built_in = {
+        name.encode(): FileRecord(data, 0, 0, 0o644, _OF_CLUFS_NS, 0, 0)
+        for name, data in BUILT_IN.items()
+    }
+    root.add(
+        ResourcesDirectory(
+            registry, profiles, lambda name: ResourceDirectory(registry, profiles, orders, name)
+        )
+    )
+    root.add(ScriptsDirectory(SCRIPTS, registry))
+    root.add(FilesDirectory(TEMPLATES, registry, built_in))
+    status = root.entries[b"status"]
+    assert isinstance(status, StaticDirectory)
+    status.add(Report(b"status/resources", lambda caller: report(registry, profiles)))
