@@ -270,7 +270,7 @@ class Copies(Lost, abc.ABC):
         here = master in (self.member, LOST)
         if here and copy.granted is None:
             return self._drop_told(now, copy, None, False)
-        if master == self.member or found.unsent:
+        if found.unsent:
             self._put_back(copy)
             return []
         id = self._id()

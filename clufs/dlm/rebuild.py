@@ -100,6 +100,7 @@ class Building:
     opened: list[Open] = field(default_factory=list)
     undecided: list[_Undecided] = field(default_factory=list)
     withdrawn: list[Withdraw] = field(default_factory=list)
+    withdrawn_here: list[tuple[Lock, Withdraw]] = field(default_factory=list)
     replays: list[Asked] = field(default_factory=list)
 
 
@@ -186,6 +187,8 @@ class Rebuild(Homes, abc.ABC):
             effects += self._ask_here(now, found, building)
         for withdraw in building.withdrawn:
             effects += self._withdraw_again(withdraw)
+        for lock, withdraw in building.withdrawn_here:
+            self._keep_granted(lock, withdraw)
         self._doubtful.clear()
         self._building = None
         self._shared = shared
@@ -301,6 +304,8 @@ class Rebuild(Homes, abc.ABC):
         del self._open[found.message.id]
         lock, event = found.lock, found.event
         if event is None:
+            if lock is not None and isinstance(found.message, Withdraw):
+                building.withdrawn_here.append((lock, found.message))
             return []
         if lock is None or event.owner.locks.get(event.name) is not lock:
             if lock is not None:
@@ -350,17 +355,22 @@ class Rebuild(Homes, abc.ABC):
         return self._admit_or_convert(now, lock, event)
 
     def _withdraw_again(self, message: Withdraw) -> Sequence[Effect]:
-        """A conversion was given up. If the lost master had granted it, and to others then what
-        does not go with the old mode, the lock has the new one: nobody was told that it is held."""
         guest = self.guests.get(message.lock)
         answer: Finished | Withdrawn = Finished(self.view, message.id)
         if guest is not None:
             lock = lock_of(guest)
-            held = lock.granted
-            if held is not None and lock.wanted is None and self._clashes(lock, held):
-                self._change_mode(lock, held, message.mode)
+            if self._keep_granted(lock, message):
                 answer = Withdrawn(self.view, message.id, message.mode, lock.number)
         return [Send(message.id.member, answer)]
+
+    def _keep_granted(self, lock: Lock, message: Withdraw) -> bool:
+        """A conversion was given up. If the lost master had granted it, and to others then what
+        does not go with the old mode, the lock has the new one: nobody was told that it is held."""
+        held = lock.granted
+        if held is None or not self._clashes(lock, held):
+            return False
+        self._change_mode(lock, held, message.mode)
+        return True
 
     def _clashes(self, lock: Lock, held: Mode) -> bool:
         """Another living lock is granted that does not go with it."""

@@ -252,3 +252,35 @@ def test_phantoms_go_in_steps() -> None:
     settle(views)
     assert not views.nodes[B].phantoms
     assert all(views.lock(B, "p", name).granted is Mode.EX for name in names)
+
+
+@pytest.mark.parametrize("directory", LEFT)
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_conversion_given_up_after_its_master_was_lost_may_have_been_granted(
+    directory: str, steps: int
+) -> None:
+    """And then others have what goes with the new mode only."""
+    (x, *_) = names_that_move_to(directory)
+    views = cluster_of()
+    holds(views, C, "m", "NL", x)
+    holds(views, A, "p", "EX", x)
+    holds(views, B, "q", "EX", x)
+    views.says(A, "p", "NL", x)
+    views.deliver((A, C))
+    views.deliver((C, B))
+    assert views.lock(B, "q", x).granted is Mode.EX
+    views.post[C, A].clear()
+    views.loses(C, crashed=True)
+    views.unfenced.clear()
+    views.zombies.clear()
+    views.install()
+    for member in LEFT:
+        views.learn(member)
+    for _ in range(steps):
+        if views.nodes[A].wants_turn():
+            turn(views, A)
+    if views.lock(A, "p", x).wanted is not None:
+        views.withdraws(A, "p", x)
+    settle(views)
+    assert views.lock(B, "q", x).granted is Mode.EX
+    assert views.lock(A, "p", x).granted is Mode.NL
