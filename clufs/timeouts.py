@@ -27,6 +27,12 @@ OWNER_KILL_WAIT_S = 10.0
 ANCESTOR_LOOK_S = 0.5
 """A wait between this and twice as old is looked at: does the waiter's own ancestor hold the lock?"""
 
+LINGER_S = 0.002
+"""After something came from a member or a process, the next is waited for so long past the event loop."""
+
+LINGER_MAX_S = 0.005
+"""So long at most in a row: what else the event loop serves comes no later."""
+
 COMMAND_KEPT_S = 0.5
 """How long the name of a process is taken to be what it was: an exec(2) shows in reports that late."""
 

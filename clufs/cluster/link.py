@@ -42,7 +42,9 @@ class Link:
     heard: when something last came that was good, in trio's time; set by the owner.
     """
 
-    __slots__ = ("_blocked", "_incoming", "_outgoing", "_unsent", "closed", "heard", "sock", "tls")
+    __slots__ = (
+        "_blocked", "_failure", "_incoming", "_outgoing", "_unsent", "closed", "heard", "sock", "tls"
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, accepting: bool) -> None:
         """Take a connected socket over; TornStream, and it is closed, if it is so no more."""
@@ -58,6 +60,7 @@ class Link:
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=accepting)
         self._unsent = b""
         self._blocked = trio.Event()
+        self._failure: PeerError | None = None
         self.closed = False
         self.heard = trio.current_time()
 
@@ -83,6 +86,15 @@ class Link:
             if plain:
                 return plain
             await self._pull()
+
+    def receive_now(self) -> bytes:
+        """Return what has come by now, without waiting; nothing if nothing has."""
+        return self._plain() if self._fetch() else b""
+
+    def fail(self, error: PeerError) -> None:
+        """Have whoever waits in `receive` get this error."""
+        self._failure = error
+        trio.lowlevel.notify_closing(self.sock)
 
     @property
     def congested(self) -> bool:
@@ -118,6 +130,8 @@ class Link:
 
     def _check_open(self) -> None:
         """Raises TornStream after `close`: a closed socket has no descriptor to wait for."""
+        if self._failure is not None:
+            raise self._failure
         if self.closed:
             raise TornStream("closed here")
 
@@ -143,14 +157,22 @@ class Link:
         self._check_open()
         try:
             await trio.lowlevel.wait_readable(self.sock)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise self._failure or TornStream(f"receiving: {error}") from error
+        self._fetch()
+
+    def _fetch(self) -> bool:
+        """Give OpenSSL what the socket has; whether it had anything."""
+        try:
             data = self.sock.recv(_RECEIVE_BYTES)
         except BlockingIOError:
-            return
-        except (OSError, trio.ClosedResourceError) as error:
+            return False
+        except OSError as error:
             raise TornStream(f"receiving: {error}") from error
         if not data:
             raise TornStream("the connection was closed")
         self._incoming.write(data)
+        return True
 
     def _push(self) -> None:
         """Give the socket what OpenSSL has made, as far as it takes it."""

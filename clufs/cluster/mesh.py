@@ -32,6 +32,7 @@ from clufs.cluster.frames import (
 )
 from clufs.cluster.interface import Peer, View
 from clufs.cluster.keys import Keys, peer_name
+from clufs.cluster.linger import Linger
 from clufs.cluster.link import Link
 from clufs.cluster.neighbour import Counters, Handler, Neighbour, Outbox, late_by
 from clufs.errors import (
@@ -73,6 +74,7 @@ class Mesh:
     me, peers: the configured members, this one may be among `peers`. port: where this one listens, and
     the others until `set_addresses` says better. incarnation: this daemon's, as views name it, 1 or more.
     handler: gets each message, in order; see Handler. peer_dead_s: see `silent_since`; several KEEPALIVE_S.
+    linger: shared with whoever else lingers in this thread.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Mesh:
         incarnation: int,
         port: int,
         peer_dead_s: float = PEER_DEAD_S,
+        linger: Linger | None = None,
     ) -> None:
         self.me = me
         self.counters = Counters()
@@ -93,7 +96,7 @@ class Mesh:
         self._cluster = cluster
         self._incarnation = incarnation
         self._peer_dead_s = peer_dead_s
-        self._outbox = Outbox()
+        self._outbox = Outbox(linger or Linger())
         self._neighbours = {
             peer.id: Neighbour(
                 peer, incarnation, self.counters, self._outbox, handler, (peer.address, port)

@@ -9,6 +9,7 @@ import trio
 
 from clufs.cluster.frames import Batch, Cutter, Hello, Refusal, pack
 from clufs.cluster.interface import Peer
+from clufs.cluster.linger import Linger
 from clufs.cluster.link import Link
 from clufs.cluster.session import Session, Tally
 from clufs.errors import GarbageReceived, PeerError, TornStream
@@ -56,11 +57,13 @@ class Outbox:
 
     held: whoever holds it flushes before the next task switch, so that nobody needs to be woken,
     and what one event gives rise to leaves in one write.
+    linger: where all of them are waited for when something has just come.
     """
 
-    __slots__ = ("_touched", "held", "wake")
+    __slots__ = ("_touched", "held", "linger", "wake")
 
-    def __init__(self) -> None:
+    def __init__(self, linger: Linger) -> None:
+        self.linger = linger
         self._touched: set[Neighbour] = set()
         self.wake = trio.Event()
         self.held = False
@@ -189,15 +192,32 @@ class Neighbour:
                     return  # the reading end says why
                 self.flush()
 
+        def read() -> None:
+            try:
+                if data := link.receive_now():
+                    cutter.feed(data)
+                    self._digest(link, cutter)
+            except PeerError as caught:
+                linger.remove(fd, read)
+                link.fail(caught)
+
+        linger, fd = self.outbox.linger, link.sock.fileno()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
             self.flush()
             try:
+                self._digest(link, cutter)
+                if not link.closed:
+                    linger.add(fd, read)
                 while True:
-                    self._digest(link, cutter)
                     cutter.feed(await link.receive())
+                    linger.turned()
+                    self._digest(link, cutter)
+                    linger.stay()
             except PeerError as caught:
                 error = caught
+            finally:
+                linger.remove(fd, read)
             nursery.cancel_scope.cancel()
         # Whoever dropped the link has said why already.
         if self.link is link:

@@ -311,7 +311,9 @@ class Daemon:
         options = {"default_permissions", "fsname=clufs", "subtype=clufs", "nosuid", "nodev"}
         if os.geteuid() == 0 or process.others_may_be_allowed():
             options.add("allow_other")
-        interrupted = loop.install(self.service.parked.interrupted, self.service.flush_sent)
+        interrupted = loop.install(
+            self.service.parked.interrupted, self.service.flush_sent, self.membership.linger
+        )
         operations = self.operations
         lowlevel.handlers(
             write=operations.write_now,

@@ -16,6 +16,7 @@ from clufs.cluster.formation import Self
 from clufs.cluster.gate import COMMAND, AgentPlan
 from clufs.cluster.interface import Engine
 from clufs.cluster.keys import Keys
+from clufs.cluster.linger import Linger
 from clufs.cluster.mesh import Mesh
 from clufs.config import Config
 from clufs.errors import ConfigError, MissingPart
@@ -63,6 +64,7 @@ class Membership:
         """
         self.config = config
         self.store = store
+        self.linger = Linger()
         self._cleared = store.incarnation
         self._at_least = 1
         self.recovery_waits_for: Callable[[], str] = str
@@ -102,6 +104,7 @@ class Membership:
                 incarnation=self.incarnation,
                 port=port,
                 peer_dead_s=self.config.engine.peer_dead_ms / 1000,
+                linger=self.linger,
             )
 
     def _be_born(self) -> None:

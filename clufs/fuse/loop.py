@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import trio
 
+from clufs.cluster.linger import Linger
 from clufs.fuse import lowlevel
 from clufs.fuse.lowlevel import Request
 
@@ -37,14 +38,17 @@ class _Unlocked:
 def install(
     on_interrupted: Callable[[list[Request]], object],
     before_rest: Callable[[], object] = lambda: None,
+    linger: Linger | None = None,
 ) -> list[Request]:
     """Puts the loop in pyfuse3's place and returns the list to register as `interrupted`.
 
     `on_interrupted` gets the interrupted requests in a list of its own, between two requests,
     where they may be answered. `before_rest` is called after one or several requests, before
-    anything else gets its turn.
+    anything else gets its turn. linger: where requests and messages of other members are waited for
+    together, when some have just come.
     """
     interrupted: list[Request] = []
+    lingering = linger or Linger()
 
     async def wait_readable(fd: int) -> None:
         if interrupted:
@@ -55,9 +59,13 @@ def install(
         if turn != lowlevel.GO_ON:
             before_rest()
         if turn == lowlevel.DRAINED:
-            await trio.lowlevel.wait_readable(fd)
+            lingering.requests_from(fd)
+            if not lingering.stay():
+                await trio.lowlevel.wait_readable(fd)
+                lingering.turned()
         elif turn == lowlevel.REST:
             await trio.lowlevel.checkpoint()
+            lingering.turned()
 
     below = SimpleNamespace(
         **{name: getattr(trio.lowlevel, name) for name in _LOWLEVEL},
