@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from clufs.errors import InvalidRequest
 from clufs.tree.items import one_line
-from clufs.tree.names import shown
+from clufs.tree.names import read_word, shown
 
 Verb: TypeAlias = Literal["start", "stop", "relocate", "balance", "update", "maintain"]
 OutputFormat: TypeAlias = Literal["", "v", "vs"]
@@ -51,7 +51,8 @@ _VARIABLE = re.compile(r"USR_[A-Za-z0-9_]+", re.ASCII)
 def parse_control(resource: str, data: bytes) -> Order:
     """The command of one line, as `start -c member -f USR_X=value`. Raises InvalidRequest.
 
-    `output=v` or `output=vs` and `locale=...` go with every command.
+    `output=v` or `output=vs` and `locale=...` go with every command. A blank within a word is `\\040`,
+    as in every report.
     """
     verb, *words = _words(data)
     for known in _OPTIONS:
@@ -130,9 +131,11 @@ def parse_maintenance(resource: str, data: bytes) -> Order:
 def _words(data: bytes) -> list[str]:
     text = one_line(data)
     try:
-        words = text.decode().split()
+        words = [read_word(word).decode() for word in text.split()]
     except UnicodeDecodeError:
         raise InvalidRequest(f"'{shown(text)}' is no text") from None
+    if any("\0" in word for word in words):
+        raise InvalidRequest("a NUL byte in the line")
     if not words:
         raise InvalidRequest("write one line")
     return words

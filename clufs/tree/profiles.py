@@ -44,14 +44,14 @@ class Profiles:
         ProfileRefused for one that does not validate any more, or closes a circle.
         """
         file = self._file(name.encode() + CAP)
-        if file is None or not file.data:
-            raise NoSuchName(f"there is no profile {name}.cap in /{RESOURCES.decode()}")
         refused = self._file(name.encode() + CAP + REFUSED)
-        if refused is not None and refused.version > file.version:
+        if refused is not None and (file is None or refused.version > file.version):
             raise InvalidRequest(
                 f"a newer text of {name}.cap was refused: see {name}.cap.refused; write one that is"
                 " right, or remove it"
             )
+        if file is None or not file.data:
+            raise NoSuchName(f"there is no profile {name}.cap in /{RESOURCES.decode()}")
         templates = self.templates()
         definitions = parse_definitions(templates[DEFINITIONS])
         known = self._registry.state.resources
