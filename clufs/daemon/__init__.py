@@ -122,6 +122,8 @@ class Daemon:
             self._kill_within_s(),
         )
         self._turn_wanted = trio.Event()
+        self._tick_wanted = trio.Event()
+        self._is_ticking = False
         self._quorum_timer = self.timers.at(monotonic(), lambda: None)
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
@@ -161,6 +163,7 @@ class Daemon:
         self.service.run(event)
         if self.locks.node.wants_turn():
             self._turn_wanted.set()
+        self._look_at_the_clock()
         if isinstance(event, ViewInstalled | Resumed):
             self._quorum_timer.cancel()
             self.service.quorum_back()
@@ -181,6 +184,7 @@ class Daemon:
 
     def _renew_lease(self, late: bool) -> None:
         """Every so often: this member is awake, unless it has just found out that it was not."""
+        self._look_at_the_clock()
         if not self.locks.node.shared:
             return
         if late:
@@ -312,7 +316,7 @@ class Daemon:
         if os.geteuid() == 0 or process.others_may_be_allowed():
             options.add("allow_other")
         interrupted = loop.install(
-            self.service.parked.interrupted, self.service.flush_sent, self.membership.linger
+            self.service.parked.interrupted, self._before_rest, self.membership.linger
         )
         operations = self.operations
         lowlevel.handlers(
@@ -360,12 +364,26 @@ class Daemon:
             await trio.lowlevel.wait_readable(watch.fd)
             self.service.sweep(time.monotonic())
 
+    def _before_rest(self) -> None:
+        self.service.flush_sent()
+        self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        """Have the lock manager told that time passes, if it wants to know: alone it never does."""
+        if not self._is_ticking and self.locks.node.wants_tick():
+            self._is_ticking = True
+            self._tick_wanted.set()
+
     async def _tick(self) -> None:
         """Let the lock manager look for deadlocks with other members, while anything may be one."""
         while True:
-            await trio.sleep(TICK_S)
-            if self.locks.node.wants_tick():
-                self.service.run(Ticked())
+            await self._tick_wanted.wait()
+            self._tick_wanted = trio.Event()
+            while self.locks.node.wants_tick():
+                await trio.sleep(TICK_S)
+                if self.locks.node.wants_tick():
+                    self.service.run(Ticked())
+            self._is_ticking = False
 
     async def _take_turns(self) -> None:
         """Let the lock manager go on with a recovery, each time after all who waited were served."""
