@@ -162,8 +162,8 @@ class Commands:
         code = 0
         for member in [command.member] if command.member else self._table.up:
             online = self._table.online(resource.name, member)
-            how = "is monitored again and is ONLINE" if online else "is monitored and is OFFLINE"
-            self._core.say(job, f"Resource '{resource.name}' {how} on member '{member}'.")
+            state = f"is monitored and is {ONLINE if online else OFFLINE}"
+            self._core.say(job, f"Resource '{resource.name}' {state} on member '{member}'.")
             code = code or int(not online)
         self._core.end(job, code)
 

@@ -75,7 +75,7 @@ def choices(
                     each = Candidate(each.member, False, 0, f"'{one.name}' cannot run there: {why}")
                     break
         found.append(each)
-    return found
+    return sorted(found, key=lambda one: not one.eligible)
 
 
 def nowhere(name: str, ranked: Sequence[Candidate]) -> list[str]:

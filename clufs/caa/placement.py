@@ -142,9 +142,9 @@ class _Policy:
         said = []
         names = self._profile.optional
         if names:
-            said.append(
-                f"{sum(self._has(member))} of {len(names)} optional resources are ONLINE there"
-            )
+            there = [name for name in names if self._situation.online(name, member)]
+            which = f" ({', '.join(there)})" if there else ""
+            said.append(f"{len(there)} of {len(names)} optional resources are ONLINE there{which}")
         if self._listed() and member in self._order:
             said.append(f"it is number {self._order[member] + 1} in HOSTING_MEMBERS")
         else:

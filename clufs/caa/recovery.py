@@ -64,10 +64,13 @@ class Recovery:
 
     def _requirement_lost(self, resource: Resource, why: str) -> None:
         """Fail over, restart here if RESTART_ATTEMPTS is not 0, or stop and wait (manual 2.2.2.1)."""
-        here = resource.member if resource.profile.restart_attempts else ""
-        cause = f"on {resource.member}, {why}"
-        again = Again(self._delayed(resource), cause, Reason.DEPENDENCY, prefer=here)
-        self._stop(resource, Reason.DEPENDENCY, cause, again)
+        table, member = self._table, resource.member
+        lost = not all(table.online(name, member) for name in resource.profile.required)
+        reason = Reason.DEPENDENCY if lost else Reason.SYSTEM
+        here = member if resource.profile.restart_attempts else ""
+        cause = f"{member}: {why}"
+        again = Again(self._delayed(resource), cause, reason, prefer=here)
+        self._stop(resource, reason, cause, again)
 
     def _raise(self, resource: Resource) -> None:
         """Start an application that should run, now, later, or as soon as a member can run it."""
@@ -79,8 +82,8 @@ class Recovery:
         able = [one for one in self._table.ranked(resource) if one.eligible]
         if not able:
             return
-        if all(one.member == again.avoid for one in able):
-            self._later(resource, f"{again.cause}; no other member can run it")
+        if not again.retry and all(one.member == again.avoid for one in able):
+            self._later(resource, f"{again.cause}; no other member can run it", again.avoid)
             return
         operation = self._operation("start", resource, again.reason, again.cause)
         self._core.begin(operation, self._started(operation, resource, again))
@@ -88,7 +91,8 @@ class Recovery:
     def _started(self, operation: Operation, resource: Resource, again: Again) -> Story[int]:
         def choose() -> list[Candidate]:
             ranked = self._table.ranked(resource)
-            return [one for one in ranked if one.member != again.avoid]
+            others = [one for one in ranked if one.member != again.avoid]
+            return others if best(others) else ranked
 
         end = yield from settle(self._table, operation, [resource], choose, again.prefer)
         if end is not End.UP:
@@ -106,12 +110,12 @@ class Recovery:
             cause = "the member that was to start it was lost"
             resource.again = Again(self._delayed(resource), cause)
 
-    def _later(self, resource: Resource, cause: str) -> None:
-        """Try again after a while, after a longer one each time."""
+    def _later(self, resource: Resource, cause: str, avoid: str = "") -> None:
+        """Try again after a while, after a longer one each time; on `avoid` only if nobody else can."""
         wait_s = min(CAA_RETRY_FIRST_S * 2**resource.retries, CAA_RETRY_MAX_S)
         resource.retries += 1
         at_s = self._table.now_s + wait_s
-        resource.again = Again(at_s, "tried again", retry=True)
+        resource.again = Again(at_s, "tried again", avoid=avoid, retry=True)
         self.timers[resource.name] = at_s
         self._table.note(resource, f"{cause}; tried again in {wait_s:.0f} s")
 
@@ -171,7 +175,7 @@ class Recovery:
             resource.restart_count += 1
             cause = f"{why}; restart {resource.restart_count} of {attempts}"
             return Again(at_s, cause, prefer=resource.member)
-        cause = f"{why}; it was restarted {resource.restart_count} times on {resource.member}"
+        cause = f"{why}; RESTART_ATTEMPTS ({attempts}) used up there"
         return Again(at_s, cause, Reason.SYSTEM, avoid=resource.member)
 
     def _counted(self, resource: Resource) -> bool:
@@ -249,7 +253,7 @@ class Recovery:
             if is_down(resource):
                 again = resource.again
                 if again is not None and again.retry and joined:
-                    resource.again = replace(again, at_s=self._table.now_s, avoid="")
+                    resource.again = replace(again, at_s=self._table.now_s)
             elif joined and self._table.drained(resource.member):
                 resource.again = None
             else:

@@ -248,16 +248,14 @@ def relocate(
     choose: Callable[[], list[Candidate]],
 ) -> Story[End]:
     """Relocate the group; where no other member starts it, start it again where it was (manual 2.7)."""
-    origins = [(one, one.member) for one in group if one.state == ONLINE]
+    before = [(one, one.member) for one in group if one.state == ONLINE]
+    origin = before[0][1] if before else ""
     end = yield from settle(table, op, group, choose)
     if end is End.FAILED:
-        for one, origin in origins:
-            if one.state != OFFLINE or one.target != ONLINE or one.forgotten:
-                continue
-            if why_not(one.profile, table, origin):
-                continue
-            why = f"{op.cause}; no other member started it"
-            yield from start(table, op, one, origin, why, again=True)
+        back = [one for one, where in before if where == origin]
+        names = frozenset(one.name for one in back)
+        if not any(one.forgotten or why_not(one.profile, table, origin, names) for one in back):
+            yield from gather(table, op, back, origin, "no other member started it", again=True)
     return end
 
 

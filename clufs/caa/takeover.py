@@ -107,14 +107,19 @@ class Takeover:
         outcome = yield Act(resource.name, member, action.entry, operation.reason, _CAUSE)
         if action.entry == "start":
             end = yield from started(
-                self._table, operation, resource, member, "it was started", outcome
+                self._table,
+                operation,
+                resource,
+                member,
+                "an earlier planner had it started",
+                outcome,
             )
             self._recovery.after(resource, end)
             return int(end is not End.UP)
         if resource.state == OFFLINE and (outcome.ok or outcome.lost):
             return 0
         end = yield from stopped(
-            self._table, operation, resource, member, "it was stopped", outcome
+            self._table, operation, resource, member, "an earlier planner had it stopped", outcome
         )
         return int(end is End.UNKNOWN)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from clufs.caa.interface import (
+    ActionEnded,
     Balance,
     CheckFailed,
     Command,
@@ -144,6 +145,8 @@ class _Story:
         if words[0] == "may" and words[1] == "unregister":
             why = self._world.planner.why_not_unregister(words[2])
             return [why or "yes"]
+        if words[0] in ("ok", "fail") and not self._world.acts(words[1]):
+            return [f"nothing is under way for {words[1]}"]
         self._world.now_s += 1.0
         return self._show(self._happen(words))
 
@@ -154,6 +157,8 @@ class _Story:
                 return world.end(world.of(name), True)
             case ["fail", name, *why]:
                 return world.end(world.of(name), False, " ".join(why))
+            case ["late", number]:
+                return world.step(ActionEnded(int(number), True))
             case ["lost", *members]:
                 return world.lose(members)
             case ["joined", member]:
@@ -217,7 +222,7 @@ class _Story:
             case "drain":
                 return Drain(name, "off" not in names, dry)
             case "what-if":
-                return WhatIf(names[1])
+                return WhatIf(name)
         raise ValueError(f"nobody understands {words}")
 
     def _changed(self, name: str, values: Sequence[str]) -> Profile:
@@ -231,6 +236,7 @@ class _Story:
 
     def _show(self, effects: Sequence[Effect]) -> list[str]:
         lines: list[str] = []
+        wake_s = 0.0
         for effect in effects:
             match effect:
                 case Save():
@@ -242,8 +248,9 @@ class _Story:
                 case RunAction():
                     lines.append(_action(effect))
                 case WakeAt():
-                    lines.append(f"wake in {effect.time_s - self._world.now_s:.0f} s")
-        return lines
+                    wake_s = effect.time_s - self._world.now_s
+        # Of the times wanted while others passed, the last counts.
+        return [*lines, f"wake in {wake_s:.0f} s"] if wake_s > 0.0 else lines
 
     def _saved(self, save: Save) -> list[str]:
         lines = []

@@ -110,7 +110,7 @@ def test_the_number_of_optional_resources_comes_before_the_policy() -> None:
     found = candidates(favored, scene)
     assert order(found) == ["b", "a"]
     assert why(found, "b") == (
-        "1 of 1 optional resources are ONLINE there, it is number 2 in HOSTING_MEMBERS"
+        "1 of 1 optional resources are ONLINE there (net), it is number 2 in HOSTING_MEMBERS"
     )
 
 

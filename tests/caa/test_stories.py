@@ -7,6 +7,9 @@ import pytest
 
 from tests.caa.stories import CASES, main, tell
 
+_SECTIONS = """
+    2.1 2.2 2.2.2 2.2.2.1 2.2.2.2 2.2.2.3 2.2.3 2.2.4 2.2.5 2.3 2.3.1 2.3.3 2.4 2.6 2.7 2.8 2.9 2.10
+""".split()
 PATHS = sorted(CASES.glob("*.txt"))
 
 
@@ -20,6 +23,13 @@ def test_every_story_names_what_it_states() -> None:
     for path in PATHS:
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert re.match(r"# (manual 2\.\d+(\.\d+){0,2}|facts|contract 4): .", first), path.stem
+
+
+def test_the_sections_of_the_manual_are_all_there() -> None:
+    told = "\n".join(path.read_text(encoding="utf-8").splitlines()[0] for path in PATHS)
+    for section in _SECTIONS:
+        assert f"manual {section}:" in told, section
+    assert len(PATHS) >= 100
 
 
 def test_a_story_that_goes_another_way_is_found_and_can_be_rewritten(

@@ -153,6 +153,10 @@ class World:
             self.holds.get(action.resource, set()).discard(action.member)
         return self.step(ActionEnded(action.action, ok, why))
 
+    def acts(self, resource: str) -> bool:
+        """Whether an action of the resource is under way."""
+        return any(one.resource == resource for one in self.actions.values())
+
     def of(self, resource: str) -> RunAction:
         """Return the action under way for a resource."""
         return next(one for one in self.actions.values() if one.resource == resource)
