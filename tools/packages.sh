@@ -14,6 +14,8 @@ wanted="fuse3 libfuse3-dev pkg-config gcc libc6-dev"
 # What the tests drive /clu with, and what they read the man pages with.
 if [ "$purpose" = test ]; then
     wanted="$wanted attr bash busybox corosync dash ed groff-base iproute2 lsof man-db procps rsync util-linux vim-tiny"
+    # OCF agents, and the systemctl that is asked whether it understands us.
+    wanted="$wanted resource-agents systemd"
 fi
 
 # Whose locks the benchmark compares with.

@@ -56,6 +56,12 @@ def action_place(base: Path, resource: str, action: int) -> Path:
     return base / f"{_PREFIX}{resource}" / str(action)
 
 
+def resources(base: Path) -> set[str]:
+    """The resources in whose cgroups something is left."""
+    places = base.glob(f"{_PREFIX}*")
+    return {place.name.removeprefix(_PREFIX) for place in places if not is_empty(place)}
+
+
 def make(place: Path) -> None:
     """Make the directory of an action's cgroup, and its resource's. Raises OSError."""
     place.parent.mkdir(exist_ok=True)

@@ -13,13 +13,10 @@ so that it may fork.
 from __future__ import annotations
 
 import gc
-import logging
 import os
-import secrets
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -31,8 +28,6 @@ from clufs.actions.under_way import Action, Stream
 from clufs.errors import GarbageReceived
 from clufs.limits import KEEPER_UNSENT_BYTES
 from clufs.timeouts import ENDING_AGAIN_S, ENDING_LOOK_S
-
-log = logging.getLogger(__name__)
 
 _READ_BYTES = 2**16
 
@@ -76,7 +71,7 @@ class Keeper:
             while True:
                 self._serve_once()
         except (_DaemonGone, ConnectionError, GarbageReceived) as error:
-            log.info("the daemon is gone (%s): all applications are ended", error)
+            _note(f"the daemon is gone ({error}): all applications are ended")
         self._end_everything()
 
     def _serve_once(self) -> None:
@@ -102,22 +97,9 @@ class Keeper:
         own = cgroup.own_place()
         if own is None:
             return None
-        place = own / f"clufs-{secrets.token_hex(8)}"
+        place = own / f"clufs-{os.urandom(8).hex()}"
         self._record.set_cgroup(place)
-        trial = place / "trial"
-        try:
-            place.mkdir()
-            trial.mkdir()
-            child = subprocess.run(
-                ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', str(trial)],
-                check=False,
-                capture_output=True,
-            )
-            worked = child.returncode == 0
-        except OSError:
-            worked = False
-        if worked:
-            cgroup.remove(trial)
+        if _can_be_used(place):
             return place
         cgroup.remove(place)
         self._record.set_cgroup(None)
@@ -171,7 +153,7 @@ class Keeper:
         try:
             self._actions[ask.action] = self._start(ask)
         except OSError as error:
-            log.warning("%s: %s", ask.resource, error)
+            _note(f"{ask.resource}: {error}")
             self._say(wire.Ended(ask.action, -1, error.errno or -1))
 
     def _start(self, ask: wire.Run) -> Action:
@@ -284,7 +266,7 @@ class Keeper:
         if status != 0:
             # What was below it has come to us, and is not known any more to be the action's.
             if not action.killing:
-                log.warning("the process above %s was killed: it is ended", action.resource)
+                _note(f"the process above {action.resource} was killed: it is ended")
             action.killing = self._strays = True
         if not self._finish(action):
             action.killing = True
@@ -349,6 +331,26 @@ class Keeper:
         self._record.keeper.unlink(missing_ok=True)
 
 
+def _note(text: str) -> None:
+    # The logging module would make every fork dearer.
+    print(f"clufs keeper: {text}", file=sys.stderr, flush=True)
+
+
+def _can_be_used(place: Path) -> bool:
+    """Make a directory for cgroups, and try whether a process can be put below it."""
+    trial = place / "trial"
+    try:
+        place.mkdir()
+        trial.mkdir()
+    except OSError:
+        return False
+    words = ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', str(trial)]
+    nowhere = (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)
+    _, status = os.waitpid(os.posix_spawn(words[0], words, {}, file_actions=[nowhere]), 0)
+    cgroup.remove(trial)
+    return status == 0
+
+
 def _serve(fd: str, state: str, systemctl: str, descriptors: str, by: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -366,5 +368,4 @@ def _serve(fd: str, state: str, systemctl: str, descriptors: str, by: str) -> No
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="clufs keeper: %(message)s")
     _serve(*sys.argv[1:])

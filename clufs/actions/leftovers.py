@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from clufs.actions import cgroup, descendants
 from clufs.actions.record import Process, Record
 from clufs.timeouts import ENDING_AGAIN_S, ENDING_LOOK_S, UNIT_END_S
-
-log = logging.getLogger(__name__)
 
 
 def end_all(record: Record, systemctl: str) -> list[str]:
@@ -30,13 +27,20 @@ def end_all(record: Record, systemctl: str) -> list[str]:
     place = record.cgroup()
     reapers = record.reapers()
     if place is not None:
-        found |= {path.name.removeprefix("app-") for path in place.glob("app-*")}
+        found |= cgroup.resources(place)
     found |= {resource for resource, path in reapers if _is_alive(Process.read(path))}
     wait_until(lambda: _end_step(record))
     if place is not None:
         cgroup.remove(place)
         record.set_cgroup(None)
     return sorted(found)
+
+
+def forget_cgroups(state: Path) -> None:
+    """Remove the empty cgroups that the keeper of a state directory made, when it cannot do it any more."""
+    place = Record(state).cgroup()
+    if place is not None:
+        cgroup.remove(place)
 
 
 def wait_until(step: Callable[[], bool]) -> None:
@@ -89,6 +93,11 @@ def _end_step(record: Record) -> bool:
 
 def _end_units(record: Record, systemctl: str) -> list[str]:
     found = record.units()
+    if not found:
+        return []
+    # Only here: the threading module, which it brings, would make every fork of the keeper dearer.
+    import subprocess
+
     for resource, unit in found.items():
         for words in unit_end_commands(systemctl, unit):
             with suppress(OSError, subprocess.TimeoutExpired):
@@ -101,6 +110,6 @@ def unit_end_commands(systemctl: str, unit: str) -> list[list[str]]:
     """What ends a unit surely: its processes at once, and then its restarts."""
     options = ["--no-ask-password", "--no-pager"]
     return [
-        [systemctl, *options, "kill", "--kill-whom=all", "--signal=SIGKILL", "--", unit],
+        [systemctl, *options, "kill", "--signal=SIGKILL", "--", unit],
         [systemctl, *options, "stop", "--", unit],
     ]

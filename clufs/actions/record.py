@@ -12,7 +12,6 @@ All that is on disk before it can be needed. Nothing is synced: after a power lo
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +145,7 @@ class Record:
 
     def keep_script(self, resource: str, name: str, text: bytes) -> Path:
         """Put a script where it can be run; who runs the old text goes on with it. Raises OSError."""
-        directory = self.place / "scripts" / resource
+        directory = self.scripts(resource)
         directory.mkdir(mode=0o700, exist_ok=True)
         path = directory / name
         try:
@@ -157,6 +156,6 @@ class Record:
             write_whole(path, text, 0o700)
         return path
 
-    def forget(self, resource: str) -> None:
-        """Remove the script of a resource."""
-        shutil.rmtree(self.place / "scripts" / resource, ignore_errors=True)
+    def scripts(self, resource: str) -> Path:
+        """Where the script of a resource is kept."""
+        return self.place / "scripts" / resource

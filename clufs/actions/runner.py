@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource as limits_of_process
+import shutil
 import socket
 import subprocess
 import sys
@@ -317,4 +318,4 @@ class Runner:
     def forget(self, resource: str) -> None:
         """Drop what is kept of it."""
         self._outputs.pop(resource, None)
-        self._record.forget(resource)
+        shutil.rmtree(self._record.scripts(resource), ignore_errors=True)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import clufs
+from clufs.actions import leftovers
 from clufs.errors import MissingPart, ProgramError, UsageError
 from clufs.lab import enter, inside, network, plan, processes
 from clufs.lab.plan import MOUNT_POINT, SWITCH, Facts, Lab, LabMember
@@ -104,6 +105,9 @@ def down(lab: Lab) -> None:
         if keeper is not None:
             left.append(keeper)
         processes.kill(left, LAB_END_S)
+        # A member that is killed leaves its applications' cgroups, empty.
+        for state in lab.directory.glob("*/state"):
+            leftovers.forget_cgroups(state)
         shutil.rmtree(lab.directory)
 
 

@@ -174,3 +174,31 @@ if os.fork() == 0:
     ctypes.CDLL(None).syscall(60, 0)
 time.sleep(0.2)
 """)
+
+
+def crowd(directory: Path, many: int = 200) -> str:
+    """A script that leaves many processes, each in a session of its own."""
+    return python(f"""
+for _ in range({many}):
+    if os.fork() == 0:
+        os.setsid()
+        {mark(directory)}
+        time.sleep({LIMIT_S})
+        os._exit(0)
+""")
+
+
+def moved(directory: Path) -> str:
+    """A script whose daemon has left its cgroup, as who asks systemd for a session of its own does."""
+    out = cgroup.own_place()
+    return python(f"""
+if {str(out)!r} != 'None':
+    open({str(out)!r} + '/cgroup.procs', 'w').write('0')
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        {mark(directory)}
+        time.sleep({LIMIT_S})
+    os._exit(0)
+os.wait()
+""")

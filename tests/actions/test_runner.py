@@ -22,9 +22,11 @@ from tests.actions.machine import (
     WAIT_S,
     Actions,
     actions,
+    crowd,
     daemonised,
     hopping,
     is_alive,
+    moved,
     pids,
     undead,
     until,
@@ -268,7 +270,7 @@ def tmp_path_marks(tmp_path: Path) -> Path:
 # ---------------------------------------------------------------------- ending
 
 
-@pytest.mark.parametrize("nasty", [daemonised, hopping, undead])
+@pytest.mark.parametrize("nasty", [daemonised, hopping, undead, crowd, moved])
 async def test_all_that_was_started_is_ended(
     either: Actions, tmp_path: Path, nasty: Callable[[Path], str]
 ) -> None:
@@ -403,7 +405,7 @@ def test_when_the_daemon_dies_its_keeper_ends_everything(tmp_path: Path, cgroups
     assert Record(tmp_path / "state").cgroup() is None
 
 
-@pytest.mark.parametrize("nasty", [daemonised, hopping, undead])
+@pytest.mark.parametrize("nasty", [daemonised, hopping, undead, crowd, moved])
 @pytest.mark.parametrize("cgroups", [True, False])
 async def test_a_new_daemon_empties_what_the_old_one_left(
     tmp_path: Path, cgroups: bool, nasty: Callable[[Path], str]
