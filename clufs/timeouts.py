@@ -275,6 +275,7 @@ TOUR_LOOK_S = 0.5
 #     t = 0.60-0.70  at the latest: a survey may start, SURVEY_PAUSE_S after the start of the last one
 #     t < 0.80       three rounds of questions (who blocks, what waits, does it still), the victim is refused
 #     t < 0.95       the same with a member that is silent: the first round waits SURVEY_ANSWER_S for it
+#     t < 1.10       the same where that is the coordinator: SURVEY_LEADER_S later the next one is told
 
 TICK_S = 0.1
 """How often the lock manager wants to know the time while requests wait; else never."""
@@ -284,6 +285,10 @@ SURVEY_AFTER_S = 0.25
 
 SURVEY_PAUSE_S = 0.25
 """From the start of one search to the start of the next: what a crowd of long waits may cost."""
+
+SURVEY_LEADER_S = 0.3
+"""So long a member that has told the coordinator waits for its first question; then it tells the next one: a
+little more than the pause after which a search surely starts."""
 
 SURVEY_ANSWER_S = 0.15
 """So long a search waits for a member; then it goes on without it, until that one answers."""

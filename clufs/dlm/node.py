@@ -62,7 +62,7 @@ from clufs.dlm.messages import (
 )
 from clufs.dlm.rsb import ResourceBlock
 from clufs.dlm.survey import Survey
-from clufs.dlm.survey_messages import Found
+from clufs.dlm.survey_messages import Found, WhatWaits, WhoBlocks
 from clufs.errors import NotHeld
 
 # Looking a member up in an enumeration costs a tenth of a grant.
@@ -144,6 +144,8 @@ class Node(Leaver):
             Settled: self._on_settled,
             Farewell: self._on_farewell,
             FarewellHeard: self._on_farewell_heard,
+            WhoBlocks: self.survey.asked,
+            WhatWaits: self.survey.asked,
         }
 
     def find(self, name: bytes) -> ResourceBlock | None:

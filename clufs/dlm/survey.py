@@ -1,20 +1,22 @@
-"""The search for deadlocks over several members, led by the first member of the view.
+"""The search for deadlocks over several members, led by the first member of the view that asks.
 
-A member where a request has waited long says so; the leader then asks everybody in three
-rounds: whose locks are in somebody's way, what are those parties waiting for, and is that
-still so? The times of the second and the third round do not overlap. What is the same in both
-(the same request waiting, the same grant) was so at every moment between them, and what its
-own home says is not at rest does not count: a cycle of what is left was a deadlock at that
-moment, and a deadlock does not go away by itself. Its youngest request is refused by the
-master of that request, if it still waits.
+A member where a request has waited long says so to the first member; if that one asks nothing
+for SURVEY_LEADER_S, to the next, and later on to whoever asked last. Who is told so leads and
+asks everybody in three rounds: whose locks are in somebody's way, what are those parties waiting
+for, and is that still so? Where two lead at once, both find the same victim. The times of the
+second and the third round do not overlap. What is the same in both (the same request waiting,
+the same grant) was so at every moment between them, and what its own home says is not at rest
+does not count: a cycle of what is left was a deadlock at that moment, and a deadlock does not go
+away by itself. Its youngest request is refused by the master of that request, if it still waits.
 
 Nothing is missed: only a request that begins to wait, a party that changes, or a grant before
 others that wait can close a cycle. Each is a change at one member, which remembers it until it
-has answered a first round; if it is still there after SURVEY_AFTER_S, a search is asked for.
-So there are no messages while nothing new waits for long, however many wait. Rounds go on
-without a member that is silent: what it would tell is missing, which makes nothing look stuck
-that is not; when it answers after all, the search is repeated. So it is, after a pause, as
-long as there is more than the bounds allow to tell at once.
+has answered a first round; if it is still there after SURVEY_AFTER_S, a search is asked for. So
+there are no messages while nothing new waits for long, however many wait. Rounds go on without a
+member that is silent: what it would tell is missing, which makes nothing look stuck that is not;
+when it answers after all, the search is repeated. So it is, after a pause, as long as there is
+more than the bounds allow to tell at once. A leader that falls silent in the midst of its search
+leaves what others told it to the next search, of what waits then or of the next view.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from clufs.dlm.survey_messages import (
     WhoBlocks,
 )
 from clufs.limits import SURVEY_LOCKS_MAX, SURVEY_PARTIES_MAX
-from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_PAUSE_S
+from clufs.timeouts import SURVEY_AFTER_S, SURVEY_ANSWER_S, SURVEY_LEADER_S, SURVEY_PAUSE_S
 
 _Question = WhoBlocks | WhatWaits
 _Answer = Blockers | Waits
@@ -58,14 +60,14 @@ class Survey:
         self._leader = Leader(node, self._answer, self.reports.break_cycle)
         handlers: dict[type, Callable[[float, Any], Effects]] = {
             Overdue: self._overdue,
-            WhoBlocks: self._asked,
-            WhatWaits: self._asked,
             Blockers: self._leader.answered,
             Waits: self._leader.answered,
             **self.reports.handlers,
         }
         self.handlers = {kind: self._in_view(handler) for kind, handler in handlers.items()}
         self.handlers[Found] = self.reports.found
+        self._chosen = 0  # whom of the members this one tells
+        self._told_at: float | None = None  # when it told the one, who has asked nothing since
 
     def _in_view(self, handler: Callable[[float, Any], Effects]) -> Callable[[float, Any], Effects]:
         """What was asked or found in another view is nobody's any more."""
@@ -80,6 +82,7 @@ class Survey:
         be part of a cycle that the former leader would have found."""
         node = self._node
         self._leader.stop()
+        self._chosen, self._told_at = 0, None
         effects = self.reports.installed()
         if len(node.members) <= 1:
             node.parties.fresh = None
@@ -92,13 +95,22 @@ class Survey:
 
     def wants_tick(self) -> bool:
         node = self._node
-        return bool(node.parties.fresh) or node.reshaped or self._leader.is_busy
+        return (
+            bool(node.parties.fresh)
+            or node.reshaped
+            or self._leader.is_busy
+            or self._told_at is not None
+        )
 
     def ticked(self, now: float, event: Ticked) -> Effects:
         effects: Effects = []
         if self._node.suspended:  # all of it is looked at again when a view is installed
             return effects
-        if self._is_due(now):
+        is_due = self._is_due(now)
+        if self._told_at is not None and now - self._told_at >= SURVEY_LEADER_S:
+            self._chosen = (self._chosen + 1) % len(self._node.members)
+            is_due = True
+        if is_due:
             effects += self._report(now)
         return effects + self._leader.ticked(now)
 
@@ -123,16 +135,25 @@ class Survey:
 
     def _report(self, now: float) -> Effects:
         node = self._node
-        leader = min(node.members)
+        leader = node.members[self._chosen]
         if leader == node.member:
+            self._told_at = None
             return self._leader.wanted(now)
+        if self._told_at is None or now - self._told_at >= SURVEY_LEADER_S:
+            self._told_at = now
         return [Send(leader, Overdue(node.view))]
 
     def _overdue(self, now: float, message: Overdue) -> Effects:
         return self._leader.wanted(now)
 
-    def _asked(self, now: float, message: _Question) -> Effects:
-        return [Send(min(self._node.members), self._answer(now, message))]
+    def asked(self, now: float, sender: str, message: _Question) -> Effects:
+        """A question of whoever leads."""
+        node = self._node
+        if message.view != node.view:
+            return []
+        if isinstance(message, WhoBlocks):
+            self._chosen, self._told_at = node.members.index(sender), None
+        return [Send(sender, self._answer(now, message))]
 
     def _answer(self, now: float, question: _Question) -> _Answer:
         if isinstance(question, WhatWaits):

@@ -7,7 +7,13 @@ import pytest
 from clufs.dlm.interface import Life, Received, Suspended, Ticked, ViewInstalled
 from clufs.dlm.node import Node
 from clufs.dlm.survey_messages import Describe, Overdue, WhatWaits, WhoBlocks
-from clufs.timeouts import SURVEY_ANSWER_S, SURVEY_PAUSE_S, TICK_S
+from clufs.timeouts import (
+    SURVEY_AFTER_S,
+    SURVEY_ANSWER_S,
+    SURVEY_LEADER_S,
+    SURVEY_PAUSE_S,
+    TICK_S,
+)
 from tests.dlm.cluster import Cluster
 from tests.dlm.searches import (
     SEEDS,
@@ -45,6 +51,29 @@ def test_a_member_that_answers_late_is_looked_at_then() -> None:
     cluster.settle()
     cluster.pass_time(SURVEY_PAUSE_S + SURVEY_ANSWER_S + TICK_S)
     assert len(victims(cluster)) == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_silent_leader_does_not_keep_the_others_in_their_deadlock(seed: int) -> None:
+    """The next member leads; the first may answer late what it was asked, and nothing comes of it."""
+    cluster = Cluster(seed)
+    settled(
+        cluster,
+        (B, "p", "EX", Y),
+        (C, "q", "EX", Z),
+        (B, "r", "NL", Z),
+        (C, "s", "NL", Y),
+    )
+    cluster.heard.clear()
+    cluster.says(B, "p", "EX", Z)
+    cluster.says(C, "q", "EX", Y)
+    without(cluster, A, SURVEY_AFTER_S + SURVEY_LEADER_S + SURVEY_ANSWER_S + 4 * TICK_S)
+    assert len(victims(cluster)) == 1
+    assert not any(node.wants_tick() for member, node in cluster.nodes.items() if member != A)
+    cluster.settle()
+    cluster.pass_time(1.0)
+    assert len(victims(cluster)) == 1
+    assert not any(node.wants_tick() for node in cluster.nodes.values())
 
 
 def test_messages_of_another_view_are_dropped() -> None:
