@@ -90,6 +90,13 @@ ANSWER_PART_BYTES = 2**19
 MASTERS_REMEMBERED = 1000
 """Masters that answers have named and the lock manager does not know: who reads a file looks it up first."""
 
+ACTIONS_REMEMBERED = 10_000
+"""Ended actions of one planner whose results a member tells again: 20 for each of 500 applications, and
+what the planner has not heard of is the latest."""
+
+CHECKS_AT_ONCE = 16
+"""Check scripts that run at once: 500 every 10 s that take 0.3 s each fit in, and some that hang."""
+
 HELD_SAID_MAX_BYTES = 2**24
 """Multicasts of a view that corosync has not yet called quorate here, kept until it does: at 17,000
 messages a second (CPG's pace) more than a second of it. Above it this member is expelled."""

@@ -235,6 +235,33 @@ QUERY_LATE_S = 0.05
 QUERY_AGAIN_S = 0.02
 """The pause before a member is asked again that has not finished its recovery."""
 
+INQUIRY_S = 3.0
+"""How long a new planner waits for the members to say what runs there: one that does not answer is not
+counted as up until it does. A member that stands still is out of the view soon."""
+
+INQUIRE_AGAIN_S = 1.0
+"""How often members of the view that have not answered are asked again."""
+
+SAVE_AGAIN_S = 0.5
+"""The pause before a planner tries again to put on record what could not be: quorum or a disk is gone."""
+
+WALL_LOOK_S = 10.0
+"""How often the planner looks at the wall clock while it waits for a time of day: somebody may set it."""
+
+PLANNER_S = 10.0
+"""How long a user's command waits for a member that plans: after the loss of one, its fencing comes first."""
+
+PLANNER_AGAIN_S = 0.1
+"""The pause before a member is asked again that does not plan yet, or no more."""
+
+APPLICATION_STOP_S = 4.0
+"""How long the stop entries of a member that has lost quorum or was expelled may take, before what is left
+is killed; with `quorum_kill_ms` shorter, so long. No other member starts them meanwhile."""
+
+LEAVING_S = 60.0
+"""How long a member that leaves in good order waits for its applications to be relocated or stopped: once
+the default SCRIPT_TIMEOUT."""
+
 LAB_START_S = 60.0
 """How long a program of a lab's member may take to answer: generous, as many start on one machine at once."""
 

@@ -53,6 +53,10 @@ class ActionResult:
 class ActionRunner(Protocol):
     """Runs actions, and can end all that they started. `clufs.actions.runner.Runner` is the one there is."""
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether a daemon before this one has left nothing, as is known without waiting."""
+
     async def serve(self) -> None:
         """Run the keeper, another one if it dies, until cancelled; then nothing that was started is left.
 

@@ -64,15 +64,14 @@ class Keeper:
         found = leftovers.end_all(self._record, self._systemctl)
         Process.own().write(self._record.keeper)
         self._cgroup = self._make_cgroup() if use_cgroups else None
-        self._say(wire.Ready(found))
-        self._daemon.setblocking(False)
-        self._selector.register(self._daemon, selectors.EVENT_READ, self._hear)
         try:
+            self._say(wire.Ready(found))
+            self._daemon.setblocking(False)
+            self._selector.register(self._daemon, selectors.EVENT_READ, self._hear)
             while True:
                 self._serve_once()
         except (_DaemonGone, ConnectionError, GarbageReceived) as error:
-            _note(f"the daemon is gone ({error}): all applications are ended")
-        self._end_everything()
+            self._end_everything(str(error))
 
     def _serve_once(self) -> None:
         for key, _ in self._selector.select(self._wait_s()):
@@ -323,10 +322,12 @@ class Keeper:
                 os.waitpid(stray, os.WNOHANG)
         return none and not strays
 
-    def _end_everything(self) -> None:
+    def _end_everything(self, why: str) -> None:
         self._selector.close()
         self._daemon.close()
-        leftovers.end_all(self._record, self._systemctl)
+        ended = leftovers.end_all(self._record, self._systemctl)
+        if ended:
+            _note(f"the daemon is gone ({why}): ended {' '.join(ended)}")
         leftovers.wait_until(self._kill_strays)
         self._record.keeper.unlink(missing_ok=True)
 

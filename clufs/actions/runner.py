@@ -121,6 +121,11 @@ class Runner:
 
     # ----------------------------------------------------------------- the keeper
 
+    @property
+    def is_clean(self) -> bool:
+        """Whether the keeper before this one has ended all: nothing of it can be left."""
+        return not self._record.keeper.exists()
+
     async def serve(self) -> None:
         """Run the keeper. Raises StateError when the state directory cannot be used."""
         await trio.to_thread.run_sync(self._record.prepare)

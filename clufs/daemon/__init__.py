@@ -17,9 +17,10 @@ import trio
 from clufs import __version__, notify
 from clufs.config import Config
 from clufs.daemon import process
+from clufs.daemon.applications.caa import ApplicationOrders
+from clufs.daemon.applications.service import applications_of
 from clufs.daemon.facts import ClusterFacts, add_metrics
 from clufs.daemon.membership import Membership, RegistryAccess, RegistryNamespaces
-from clufs.daemon.unplanned import Unplanned
 from clufs.dlm.interface import (
     Event,
     Recovered,
@@ -124,6 +125,9 @@ class Daemon:
         self._turn_wanted = trio.Event()
         self._tick_wanted = trio.Event()
         self._is_ticking = False
+        self.applications = applications_of(
+            self.membership, self.service, place.state, self._kill_within_s()
+        )
         self._quorum_timer = self.timers.at(monotonic(), lambda: None)
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
@@ -139,7 +143,7 @@ class Daemon:
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
-        library.build(root, RegistryAccess(self.membership), Unplanned())
+        library.build(root, RegistryAccess(self.membership), ApplicationOrders(self.applications))
         self.queries.witness = Testimony(self.locks, self.locks.node.member)
 
     # ------------------------------------------------------------ the cluster
@@ -148,6 +152,7 @@ class Daemon:
         return Hooks(
             step=self._step,
             query=lambda member, data: self.queries.received(member, data),
+            application=lambda member, data: self.applications.received(member, data),
             applied=self._applied,
             restored=self._restored,
             happened=lambda line: self.journals.events.add(line.what, **dict(line.facts)),
@@ -167,11 +172,17 @@ class Daemon:
         if isinstance(event, ViewInstalled | Resumed):
             self._quorum_timer.cancel()
             self.service.quorum_back()
+            self.applications.view_changed()
         elif isinstance(event, Suspended):
+            self.applications.suspended()
             # Between two views quorum is not gone; if none comes, it is.
             grace_s = VIEW_GRACE_S if self.membership.runtime.quorate else 0.0
             self._quorum_timer.cancel()
-            self._quorum_timer = self.timers.at(monotonic() + grace_s, self.service.quorum_lost)
+            self._quorum_timer = self.timers.at(monotonic() + grace_s, self._quorum_lost)
+
+    def _quorum_lost(self) -> None:
+        self.service.quorum_lost()
+        self.applications.quorum_lost()
 
     def _join_to_streams(self) -> None:
         service, membership = self.service, self.membership
@@ -201,6 +212,7 @@ class Daemon:
 
     def _applied(self, command: Command) -> None:
         """The registry has applied a command."""
+        self.applications.applied(command)
         match command:
             case PutNamespace():
                 self.locks.root.namespace_put(command.name, command.uid, command.gid, command.mode)
@@ -209,6 +221,7 @@ class Daemon:
 
     def _restored(self) -> None:
         """The registry was replaced as a whole."""
+        self.applications.restored()
         known = self.membership.runtime.core.replica.state.namespaces
         for name, space in known.items():
             self.locks.root.namespace_put(name, space.uid, space.gid, space.mode)
@@ -224,7 +237,7 @@ class Daemon:
         if self.service.quorate and self._installed_s and not self.membership.runtime.quorate:
             # corosync often tells of the group first: no grace once it has spoken of the votes.
             self._quorum_timer.cancel()
-            self.service.quorum_lost()
+            self._quorum_lost()
         self._tell_status()
 
     def _tell_status(self) -> None:
@@ -251,7 +264,9 @@ class Daemon:
     async def _expelled(self, why: str) -> None:
         """This life is over: what it held is lost, and nobody goes on as if it were not."""
         self.journals.events.add("life-ended", why=why)
-        await self.service.expelled(self._lock_handles())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.applications.expelled)
+            nursery.start_soon(self.service.expelled, self._lock_handles())
 
     def _reborn(self) -> None:
         """Another life begins, with a lock manager that knows of nothing before."""
@@ -348,7 +363,7 @@ class Daemon:
                 nursery.start_soon(self._watch_exits)
                 nursery.start_soon(process.freeze_the_old)
                 nursery.start_soon(process.tell_watchdog)
-                nursery.start_soon(self.membership.run)
+                nursery.start_soon(self._live, nursery)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._take_turns)
                 nursery.start_soon(self._stop_on, signals)
@@ -357,6 +372,11 @@ class Daemon:
                 self._tell_everybody()
                 await self._say_goodbye()
                 nursery.cancel_scope.cancel()
+
+    async def _live(self, nursery: trio.Nursery) -> None:
+        """Be a member, as soon as nothing is left of the applications that a daemon before this ran."""
+        await nursery.start(self.applications.run)
+        await self.membership.run()
 
     async def _watch_exits(self) -> None:
         watch = self.service.processes.watch
@@ -423,9 +443,12 @@ class Daemon:
     async def _say_goodbye(self) -> None:
         """Give the holders their time, end them, tell the other members; alone, nobody needs to wait."""
         runtime = self.membership.runtime
-        if self._parted or not self.locks.node.shared or not runtime.core.standing:
+        if self._parted or not runtime.core.standing:
             return
         self._parted = True
+        await self.applications.leave()
+        if not self.locks.node.shared:
+            return
         with trio.move_on_after(self.config.daemon.stop_s):
             while self.service.holding():  # noqa: ASYNC110 - locks end in many ways, none tells
                 await trio.sleep(HOLDERS_LOOK_S)

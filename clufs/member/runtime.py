@@ -33,7 +33,7 @@ from clufs.timeouts import KEEPALIVE_S, LEASE_S, PROPOSE_S
 
 log = logging.getLogger("clufsd")
 
-_LOCKS, _QUERIES = b"L", b"Q"
+_LOCKS, _QUERIES, _APPLICATIONS = b"L", b"Q", b"A"
 _REPORTS_AT_ONCE = 64
 
 
@@ -50,6 +50,7 @@ class Disk(Protocol):
 @dataclass(slots=True)
 class Hooks:
     """Whom a life tells. step: the lock manager's events. query: another member's, by its name.
+    application: what another member says about applications, by its name.
 
     applied: a command of the registry took effect. restored: all of the registry may have changed.
     happened: a line for /clu/events. fencing: a line for the fencing log.
@@ -59,6 +60,7 @@ class Hooks:
 
     step: Callable[[Event], None]
     query: Callable[[str, bytes], None]
+    application: Callable[[str, bytes], None]
     applied: Callable[[Command], None]
     restored: Callable[[], None]
     happened: Callable[[c.Happened], None]
@@ -230,6 +232,8 @@ class Runtime:
             self._hooks.step(Received(self._names[peer_id], wire.decode(body)))
         elif kind == _QUERIES:
             self._hooks.query(self._names[peer_id], body)
+        elif kind == _APPLICATIONS:
+            self._hooks.application(self._names[peer_id], body)
         else:
             raise GarbageReceived("a message of no kind")
 
@@ -240,8 +244,15 @@ class Runtime:
 
     def send_query(self, member: str, body: bytes) -> None:
         """Send a query or its answer, at once."""
+        self._send_at_once(member, _QUERIES + body)
+
+    def send_application(self, member: str, body: bytes) -> None:
+        """Send what concerns applications, at once."""
+        self._send_at_once(member, _APPLICATIONS + body)
+
+    def _send_at_once(self, member: str, data: bytes) -> None:
         if self.mesh is not None:
-            self.mesh.post(self._ids[member], _QUERIES + body)
+            self.mesh.post(self._ids[member], data)
             self.mesh.flush()
 
     def flush(self) -> None:

@@ -1,0 +1,283 @@
+"""Applications on this member: its executor, its turn at planning, its users' commands, and their ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from clufs.actions.interface import ActionRunner
+from clufs.actions.runner import Runner
+from clufs.caa.records import ResourceRecord
+from clufs.daemon.applications.asking import Asking, Planning
+from clufs.daemon.applications.executor import Executor
+from clufs.daemon.applications.messages import (
+    Ask,
+    CheckFailed,
+    Done,
+    Inquiry,
+    JobOver,
+    Message,
+    Order,
+    Printed,
+    Report,
+    Said,
+    Watched,
+    decode,
+    encode,
+)
+from clufs.daemon.applications.reign import Reign
+from clufs.daemon.applications.specs import RegistrySpecs
+from clufs.errors import ClufsError, NoQuorum
+from clufs.fuse.internal import InternalLocks
+from clufs.fuse.lock_service import LockService
+from clufs.member.runtime import Runtime
+from clufs.registry.commands import Command
+from clufs.registry.resources import Register, SaveDrained, Unregister, saves
+from clufs.registry.state import State
+from clufs.timeouts import (
+    APPLICATION_STOP_S,
+    LEAVING_S,
+    PROPOSE_S,
+    REJOIN_S,
+    killing_begins_s,
+)
+from clufs.tree.reserved import PLANNER
+
+log = logging.getLogger("clufsd")
+
+
+class Lives(Protocol):
+    """Whose present life is looked at: `daemon.membership.Membership`."""
+
+    name: str
+    runtime: Runtime
+
+
+class Applications:
+    """within_s: how long stop entries have when this member has lost quorum or was expelled."""
+
+    def __init__(
+        self,
+        lives: Lives,
+        locks: InternalLocks,
+        runner: ActionRunner,
+        within_s: float = APPLICATION_STOP_S,
+    ) -> None:
+        self._lives_of = lives
+        self.name = lives.name
+        self._locks = locks
+        self.runner = runner
+        self._within_s = within_s
+        self._reign: Reign | None = None
+        self._put, self._to_me = trio.open_memory_channel[Message](math.inf)
+        specs = RegistrySpecs(lambda: self._state().files, self.resources)
+        self.executor = Executor(locks, runner, specs, self.send)
+        self.asking = Asking(self.send, self.planner, self.lives)
+        self._stands = trio.Event()
+        self._quorate = trio.Event()
+        self._was_expelled = False
+        self._planning = trio.CancelScope()
+        self._nursery: trio.Nursery
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be there for applications until cancelled; then none that runs here is left.
+
+        It has started when nothing is left of what a daemon before this one ran.
+        """
+        async with trio.open_nursery() as self._nursery:
+            is_clean = self.runner.is_clean
+            self._nursery.start_soon(self.runner.serve)
+            if not is_clean:
+                await self.runner.running()
+            await self._nursery.start(self.executor.run)
+            self._nursery.start_soon(self._hear_myself)
+            self._nursery.start_soon(self._plan)
+            task_status.started()
+
+    async def _plan(self) -> None:
+        """Wait for the planner's lock, plan, and again when that time is over."""
+        with self._planning:
+            while True:
+                lock = self._locks.ask(PLANNER)
+                try:
+                    number = await lock.granted()
+                    with trio.CancelScope() as scope:
+                        lock.on_lost = scope.cancel
+                        self._reign = Reign(number, self)
+                        await self._reign.run()
+                except NoQuorum:
+                    pass
+                except Exception:
+                    log.exception("this member's time as planner ends with an error")
+                finally:
+                    self._reign = None
+                    self._locks.release(lock)
+                await trio.sleep(REJOIN_S)
+
+    async def leave(self) -> None:
+        """Before a goodbye: have the applications relocated, stop what is left, and plan no more."""
+        with trio.move_on_after(LEAVING_S):
+            await self._ask_to_leave()
+        await self.executor.stop_all("this member leaves", LEAVING_S)
+        self.executor.report()
+        self.executor.leaving = True
+        with trio.move_on_after(PROPOSE_S):
+            await self._ask_to_leave()  # it is answered when all that was said before is on record
+        self._planning.cancel()
+
+    async def _ask_to_leave(self) -> None:
+        if self.planner() is None:
+            return
+        try:
+            await self.asking.ask(Ask(0, "leave"), lambda line: log.info("leaving: %s", line))
+        except ClufsError as error:
+            log.warning("the applications cannot be relocated: %s", error)
+
+    async def expelled(self) -> None:
+        """This life is over: returns when nothing that ran here is left."""
+        self._was_expelled = True
+        await self.executor.stop_all("this member was expelled", self._within_s)
+
+    def quorum_lost(self) -> None:
+        """Quorum is gone: what runs here is stopped at once."""
+        if self._quorate.is_set():
+            self._quorate = trio.Event()
+            self._nursery.start_soon(self._stop_without_quorum, self._quorate)
+
+    async def _stop_without_quorum(self, back: trio.Event) -> None:
+        stopped = await self.executor.stop_all("this member has lost quorum", self._within_s)
+        for name in stopped:
+            log.warning("stopped %s: quorum is gone", name)
+        await back.wait()
+        self.executor.reopen()
+
+    def view_changed(self) -> None:
+        """There is a view, with quorum."""
+        self._stands.set()
+        self._quorate.set()
+        if self._was_expelled:
+            self._was_expelled = False
+            self.executor.reopen()
+        if self._reign is not None:
+            self._reign.view_changed()
+        self.asking.planner_changed()
+
+    def suspended(self) -> None:
+        """There is none for the moment."""
+        self._stands = trio.Event()
+
+    # -------------------------------------------------------------- messages
+
+    def send(self, member: str, message: Message) -> None:
+        """Bring a message to a member, this one included."""
+        if member == self._lives_of.name:
+            self._put.send_nowait(message)
+        else:
+            self._lives_of.runtime.send_application(member, encode(message))
+
+    async def _hear_myself(self) -> None:
+        async for message in self._to_me:
+            self._hear(self._lives_of.name, message)
+
+    def received(self, sender: str, data: bytes) -> None:
+        """A message came from another member. Raises GarbageReceived."""
+        message = decode(data)
+        if message is not None:
+            self._hear(sender, message)
+
+    def _hear(self, sender: str, message: Message) -> None:
+        match message:
+            case Order():
+                self.executor.ordered(sender, message)
+            case Inquiry():
+                self.executor.inquired(sender, message)
+                self.asking.planner_changed()
+            case Said() | JobOver():
+                self.asking.heard(sender, message)
+            case Done() | Printed() | Report() | CheckFailed() | Watched() | Ask():
+                if isinstance(message, Ask) and message.verb == "output":
+                    output = self.runner.output(message.resource)
+                    self.send(sender, JobOver(message.job, 0, data=output))
+                elif self._reign is not None:
+                    self._reign.heard(sender, message)
+                elif isinstance(message, Ask):
+                    self.send(sender, JobOver(message.job, 1, taken=False))
+
+    def planner(self) -> Planning | None:
+        """Who plans, if this member is in touch with it."""
+        executor = self.executor
+        if executor.planner_member not in self.lives():
+            return None
+        return Planning(executor.planner, executor.planner_member)
+
+    # -------------------------------------------------------------- registry
+
+    def _state(self) -> State:
+        return self._lives_of.runtime.core.replica.state
+
+    def applied(self, command: Command) -> None:
+        """The registry has applied a command."""
+        if isinstance(command, Register | Unregister) and self._reign is not None:
+            self._reign.registered(command)
+        if isinstance(command, Unregister):
+            self.runner.forget(command.name)
+
+    def restored(self) -> None:
+        """All of the registry may have changed."""
+        if self._reign is not None:
+            self._reign.restored()
+
+    # ------------------------------------------ what a planner stands on
+
+    def lives(self) -> Mapping[str, int]:
+        """The members of the view and their incarnations, by id; none while there is no view."""
+        if not self._lives_of.runtime.core.standing:
+            return {}
+        return {life.member: life.incarnation for life in self._lives_of.runtime.core.members}
+
+    async def stands(self) -> None:
+        """Wait until there is a view with quorum."""
+        while not self._stands.is_set():
+            await self._stands.wait()
+
+    def resources(self) -> Mapping[str, ResourceRecord]:
+        """The registry's records, as applied here."""
+        return self._state().resources
+
+    def drained(self) -> Sequence[str]:
+        """The members that a person has drained."""
+        return self._state().resource_table.drained
+
+    async def save(self, planner: int, records: Sequence[ResourceRecord]) -> None:
+        """Have them on record at a quorum. Raises OldPlanner, NoQuorum, TimedOut, StateError."""
+        for command in saves(planner, records):
+            await self._lives_of.runtime.propose(command)
+
+    async def save_drained(self, planner: int, members: Sequence[str]) -> None:
+        """The same for the drained members."""
+        await self._lives_of.runtime.propose(SaveDrained(planner, list(members)))
+
+
+def applications_of(
+    lives: Lives, service: LockService, state: Path, kill_within_s: float | None
+) -> Applications:
+    """The applications of a daemon. state: its directory. kill_within_s: quorum_kill_ms, where it counts.
+
+    Raises StateError if what the daemon before this left on record cannot be read.
+    """
+    within_s = APPLICATION_STOP_S
+    if kill_within_s is not None:
+        within_s = min(within_s, killing_begins_s(kill_within_s))
+
+    def lost(names: list[str]) -> None:
+        made.executor.ended_by_themselves(names)
+
+    made = Applications(lives, InternalLocks(service), Runner(state, lost), within_s)
+    return made

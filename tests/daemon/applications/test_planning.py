@@ -1,0 +1,203 @@
+"""Who plans, what is ordered, and what becomes of it when members come and go."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import MockClock
+
+from clufs.errors import HostDown
+from tests.daemon.applications.cluster import NAMES, Member, cluster
+from tests.daemon.applications.fakes import until
+
+PROVOLONE, POLISHHAM, PEPICELLI = NAMES
+
+
+async def test_a_command_at_any_member_is_carried_out(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        code, lines = await clu.members[PEPICELLI].ask("start", "web")
+        assert code == 0 and lines == [
+            "Attempting to start 'web' on member 'provolone'",
+            "Start of 'web' on member 'provolone' succeeded.",
+        ]
+        assert clu.where("web") == "ONLINE on provolone"
+        assert (await clu.members[POLISHHAM].ask("stop", "web"))[0] == 0
+        assert clu.where("web") == "OFFLINE" and clu.entries("web") == [
+            "start provolone",
+            "stop provolone",
+        ]
+
+
+async def test_a_lost_members_application_waits_for_the_fence(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        fence = clu.die(PEPICELLI)
+        await trio.sleep(30)
+        assert clu.entries("web")[1:] == ["power off pepicelli"]
+        fence()
+        await clu.runs("web", PROVOLONE)
+        assert "30" in clu.record("web").history[-1].reason
+
+
+async def test_the_next_planner_goes_on_when_one_dies(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        clu.register("db")
+        clu.script("db").takes_s["start"] = 20
+        await clu.members[POLISHHAM].ask("start", "web", member=PROVOLONE)
+        said: list[str] = []
+        clu.nursery.start_soon(_says, clu.members[POLISHHAM], "db", said)
+        await until(lambda: clu.entries("db") == ["start pepicelli"])
+        fence = clu.die(PROVOLONE)
+        await trio.sleep(5)
+        fence()
+        await clu.runs("web")
+        await clu.runs("db", PEPICELLI)
+        assert clu.entries("db") == ["start pepicelli"]
+        assert said == ["provolone planned, and does no more: see the resource's state"]
+
+
+async def test_two_planners_never_save_at_once(autojump_clock: MockClock) -> None:
+    """One that stands still is found to have a successor when it wakes up and saves."""
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        number = clu.members[PROVOLONE].up.executor.planner
+        clu.state.resource_table.planner = number + 1
+        clu.nursery.start_soon(_says, clu.members[PROVOLONE], "web", [])
+        await until(lambda: clu.members[PROVOLONE].up.executor.planner > number)
+        assert (await clu.members[PEPICELLI].ask("stop", "web"))[0] == 0
+
+
+async def test_without_quorum_all_stops_at_once_and_starts_elsewhere_after_the_fence(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        clu.view(PROVOLONE, POLISHHAM)
+        await trio.sleep(1)
+        clu.members[PEPICELLI].up.quorum_lost()
+        await until(lambda: clu.entries("web")[:2] == ["start pepicelli", "stop pepicelli"])
+        await clu.runs("web", PROVOLONE)
+
+
+async def test_who_stood_alone_and_comes_back_starts_nothing_by_itself(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web", PLACEMENT="restricted", HOSTING_MEMBERS=PEPICELLI)
+        await clu.members[PROVOLONE].ask("start", "web")
+        clu.view()
+        for name in NAMES:
+            clu.members[name].up.quorum_lost()
+        await until(lambda: clu.entries("web") == ["start pepicelli", "stop pepicelli"])
+        await trio.sleep(100)
+        assert clu.entries("web") == ["start pepicelli", "stop pepicelli"]
+        clu.view(*NAMES)
+        await until(
+            lambda: len(clu.entries("web")) == 3 and clu.where("web") == "ONLINE on pepicelli"
+        )
+
+
+async def test_who_leaves_has_its_applications_relocated(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        for name in ("web", "db"):
+            clu.register(name)
+            await clu.members[PROVOLONE].ask("start", name, member=PEPICELLI)
+        await clu.members[PEPICELLI].up.leave()
+        assert {clu.where("web"), clu.where("db")} == {"ONLINE on provolone", "ONLINE on polishham"}
+        clu.die(PEPICELLI)()
+        await clu.boot(PEPICELLI)
+        await trio.sleep(5)
+        code, _ = await clu.members[POLISHHAM].ask("relocate", "web", member=PEPICELLI)
+        assert code == 0 and clu.state.resource_table.drained == ()
+
+
+async def test_the_planner_leaves_and_another_plans(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        await clu.members[PROVOLONE].ask("start", "web")
+        await clu.members[PROVOLONE].up.leave()
+        await clu.runs("web", POLISHHAM)
+        clu.die(PROVOLONE)()
+        assert (await clu.members[PEPICELLI].ask("stop", "web"))[0] == 0
+
+
+async def test_who_leaves_alone_stops_what_runs_and_starts_it_again_after_the_boot(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot(PROVOLONE)
+        for name in ("web", "off"):
+            clu.register(name)
+        clu.register("auto", AUTO_START=1)
+        await clu.members[PROVOLONE].ask("start", "web")
+        await clu.members[PROVOLONE].up.leave()
+        assert (clu.where("web"), clu.record("web").target) == ("OFFLINE", "ONLINE")
+        clu.die(PROVOLONE)()
+        await clu.boot()
+        await clu.runs("web")
+        await clu.runs("auto")
+        assert clu.where("off") == "OFFLINE"
+
+
+async def test_a_daemon_is_killed_and_what_it_ran_is_emptied_before_anything_starts(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        fence = clu.die(PEPICELLI, with_machine=False)
+        await trio.sleep(1)
+        await clu.nursery.start(clu.members[PEPICELLI].run)
+        assert clu.entries("web") == ["start pepicelli", "killed pepicelli"]
+        fence()
+        clu.view(*NAMES)
+        await clu.runs("web", PROVOLONE)
+
+
+async def test_a_check_that_fails_restarts_the_application_where_it_is(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web", CHECK_INTERVAL=10)
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        clu.members[PEPICELLI].machine.left.clear()
+        await until(lambda: clu.record("web").restart_count == 1, 100)
+        await clu.runs("web", PEPICELLI)
+
+
+async def test_five_hundred_of_a_lost_member_are_not_five_hundred_writes_to_disk(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        names = [f"app{number}" for number in range(500)]
+        for name in names:
+            clu.register(name, PLACEMENT="favored", HOSTING_MEMBERS=f"{PEPICELLI} {POLISHHAM}")
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(clu.members[PROVOLONE].ask, "start", name)
+        before = clu.saves
+        clu.die(PEPICELLI)()
+        for name in names:
+            await clu.runs(name, POLISHHAM)
+        assert clu.saves - before < 50
+
+
+async def _says(member: Member, resource: str, said: list[str]) -> None:
+    try:
+        await member.ask("start", resource, member=PEPICELLI)
+    except HostDown as error:
+        said.append(str(error))
