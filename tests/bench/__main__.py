@@ -10,9 +10,8 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from clufs.daemon.process import mind_the_collector
@@ -25,9 +24,10 @@ from tests.bench.servers import Bare, Clufs, Hello, build_hello, running
 _BUILD = Path(__file__).parents[2] / "build"
 
 
-def _rows(size: Size, directory: Path, disk: Path) -> Iterator[Row]:
+def _alone(size: Size, directory: Path) -> Iterator[Row]:
     program = build_hello(_BUILD)
     with ExitStack() as stack:
+        disk = stack.enter_context(tempfile.TemporaryDirectory(prefix="disk-", dir=_made(_BUILD)))
 
         def run(server: Hello | Bare | Clufs) -> None:
             stack.enter_context(running(server))
@@ -35,8 +35,8 @@ def _rows(size: Size, directory: Path, disk: Path) -> Iterator[Row]:
         run(hello := Hello(directory, program))
         run(bare := Bare(directory))
         run(clufs := Clufs(directory))
-        yield from system_calls.measure(size, hello, bare, clufs, disk)
-        yield from shells.measure(size, clufs, disk)
+        yield from system_calls.measure(size, hello, bare, clufs, Path(disk))
+        yield from shells.measure(size, clufs, Path(disk))
         yield from crowd.measure_clients(size, hello, clufs)
         yield from daemon.measure_ls(size, clufs)
         yield from daemon.measure_idle(size, clufs)
@@ -44,16 +44,9 @@ def _rows(size: Size, directory: Path, disk: Path) -> Iterator[Row]:
         yield from crowd.measure_hand_over(size, clufs)
         yield from crowd.measure_kill(size, clufs)
     yield from daemon.measure_start(size, directory)
-    yield from _many_locks(size)
-    yield from _of_three(size, directory)
 
 
-def _of_three(size: Size, directory: Path) -> Iterator[Row]:
-    yield from cluster.measure(size, directory)
-    yield from recovery.measure(size, directory)
-
-
-def _many_locks(size: Size) -> Iterator[Row]:
+def _many_locks(size: Size, directory: Path) -> Iterator[Row]:
     many = many_elsewhere(size.locks)
     at = f"at {size.locks:,} resources"
     for key, what, unit, bound in (
@@ -65,25 +58,31 @@ def _many_locks(size: Size) -> Iterator[Row]:
         yield figure(key.replace("_", "-"), what, unit, [many[key]], target)
 
 
+_PARTS: dict[str, Callable[[Size, Path], Iterator[Row]]] = {
+    "alone": _alone,
+    "locks": _many_locks,
+    "cluster": cluster.measure,
+    "recovery": recovery.measure,
+}
+
+
 def main() -> None:
     """Measure everything, print the table, keep the JSON."""
     parser = argparse.ArgumentParser(prog="tests.bench", description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="hardly measure; only see that it runs")
     parser.add_argument("--json", type=Path, default=_BUILD / "bench.json", metavar="FILE")
-    parser.add_argument("--cluster", action="store_true", help="only the rows of three members")
+    parser.add_argument(
+        "--only", choices=_PARTS, action="append", help="only this part, and others named so"
+    )
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("tests.bench: run it as root: it mounts file systems for others to use")
     size = TINY if arguments.tiny else Size()
     before = machine()
     mind_the_collector()
-    with (
-        tempfile.TemporaryDirectory(prefix="clufs-bench-") as directory,
-        tempfile.TemporaryDirectory(prefix="disk-", dir=_made(_BUILD)) as disk,
-    ):
-        only = arguments.cluster
-        found = _of_three if only else partial(_rows, disk=Path(disk))
-        rows = list(found(size, Path(directory)))
+    with tempfile.TemporaryDirectory(prefix="clufs-bench-") as directory:
+        parts = [_PARTS[name] for name in arguments.only or _PARTS]
+        rows = [row for part in parts for row in part(size, Path(directory))]
     write_json(arguments.json, rows, before)
     print(table(rows))
     load = " ".join(f"{one}" for one in os.getloadavg())
