@@ -64,19 +64,19 @@ class Outbox:
 
     def __init__(self, linger: Linger) -> None:
         self.linger = linger
-        self._touched: set[Neighbour] = set()
+        self._touched: dict[Neighbour, None] = {}
         self.wake = trio.Event()
         self.held = False
 
     def touch(self, neighbour: Neighbour) -> None:
         """Something is queued for `neighbour`, or ready to be handled."""
-        self._touched.add(neighbour)
+        self._touched[neighbour] = None
         if not self.held:
             self.wake.set()
 
     def post(self, neighbour: Neighbour) -> None:
         """The same by somebody who calls `flush` before the next task switch."""
-        self._touched.add(neighbour)
+        self._touched[neighbour] = None
 
     def flush(self) -> None:
         """Handle what is ready and send what is queued, as far as sockets take it.
@@ -92,9 +92,13 @@ class Outbox:
             self.held = False
 
     def flush_held(self) -> None:
-        """`flush` by who holds it."""
+        """`flush` by who holds it.
+
+        The last to be touched is first: a grant follows the answer to the release that made way for it,
+        and is awaited by somebody who has waited.
+        """
         while self._touched:
-            neighbour = self._touched.pop()
+            neighbour, _ = self._touched.popitem()
             neighbour.handle()
             neighbour.flush()
 

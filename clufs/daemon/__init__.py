@@ -23,6 +23,7 @@ from clufs.daemon.facts import ClusterFacts, add_metrics
 from clufs.daemon.membership import Membership, RegistryAccess, RegistryNamespaces
 from clufs.dlm.interface import (
     Event,
+    Received,
     Recovered,
     Resumed,
     Suspended,
@@ -169,6 +170,8 @@ class Daemon:
         if self.locks.node.wants_turn():
             self._turn_wanted.set()
         self._look_at_the_clock()
+        if isinstance(event, Received):
+            return  # nearly all of them
         if isinstance(event, ViewInstalled | Resumed):
             self._quorum_timer.cancel()
             self.service.quorum_back()

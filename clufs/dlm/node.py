@@ -89,6 +89,10 @@ _OUTLIVES_A_VIEW = frozenset(
 the view it was said in."""
 
 
+_NUMBERED = (Ask, Withdraw, Ended)
+"""Those that take effect once; a tuple, since `Ask | Withdraw` would be built anew for each message."""
+
+
 class Node(Leaver):
     """The lock manager of one member.
 
@@ -218,12 +222,11 @@ class Node(Leaver):
             return []  # of a life that is gone
         if message.view != self.view and type(message) not in _OUTLIVES_A_VIEW:
             return []
-        if isinstance(message, Ask | Withdraw) and message.again:
-            return self._on_again(message) if message.view == self.view else []
-        if isinstance(message, Ask | Withdraw | Ended) and (
-            self._leaving or not self._is_new(message.id)
-        ):
-            return []
+        if isinstance(message, _NUMBERED):
+            if not isinstance(message, Ended) and message.again:
+                return self._on_again(message) if message.view == self.view else []
+            if self._leaving or not self._is_new(message.id):
+                return []
         return self._hear(now, event.member, message)
 
     def _hear(self, now: float, sender: str, message: Message) -> Sequence[Effect]:

@@ -76,10 +76,11 @@ class Minority(Telling):
 
     def run(self, event: Event) -> None:
         """Let an event happen; a lock manager whose member was expelled hears of nothing more."""
-        if monotonic() > self.lease_until_s:
+        now = monotonic()
+        if now > self.lease_until_s:
             self.end_lease()
         if not self.is_expelled:
-            super().run(event)
+            self._carry_out(now, self._step(now, event))
 
     def end_lease(self) -> None:
         """This member stood still, others may hold what it held: nothing is granted until it is known
