@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
@@ -52,7 +52,7 @@ from clufs.timeouts import (
     TICK_S,
     VIEW_GRACE_S,
 )
-from clufs.tree import library, status
+from clufs.tree import library, resource_news, status
 from clufs.tree.events_file import EventsFile
 from clufs.tree.items import Root
 from clufs.tree.lock_reports import Testimony
@@ -144,7 +144,9 @@ class Daemon:
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
-        library.build(root, RegistryAccess(self.membership), ApplicationOrders(self.applications))
+        registry = RegistryAccess(self.membership)
+        library.build(root, registry, ApplicationOrders(self.applications))
+        self.journals.metrics.families.append(lambda: resource_news.metrics(registry))
         self.queries.witness = Testimony(self.locks, self.locks.node.member)
 
     # ------------------------------------------------------------ the cluster
@@ -216,6 +218,7 @@ class Daemon:
     def _applied(self, command: Command) -> None:
         """The registry has applied a command."""
         self.applications.applied(command)
+        resource_news.tell(self.journals.events, command)
         match command:
             case PutNamespace():
                 self.locks.root.namespace_put(command.name, command.uid, command.gid, command.mode)
@@ -286,7 +289,6 @@ class Daemon:
 
     def _add_gauges(self) -> None:
         gauges = self.journals.metrics.gauges
-        self.journals.metrics.streams = self._stream_counters
         gauges["resource_blocks"] = (
             "Resource blocks there are",
             lambda: len(self.locks.node.blocks),
@@ -297,10 +299,6 @@ class Daemon:
             "Requests queued on the most wanted block",
             self._longest_queue,
         )
-
-    def _stream_counters(self) -> dict[str, int]:
-        mesh = self.membership.runtime.mesh
-        return {} if mesh is None else asdict(mesh.counters)
 
     def _longest_queue(self) -> float:
         blocks = self.locks.node.blocks.values()

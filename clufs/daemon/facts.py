@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import asdict
 from typing import Protocol
 
 from clufs.cluster.interface import Peer
@@ -89,6 +90,12 @@ class ClusterFacts:
 
 def add_metrics(metrics: Metrics, lives: Lives, cluster: ClusterFacts) -> None:
     """What /clu/status/metrics says of the cluster."""
+
+    def streams() -> dict[str, int]:
+        mesh = lives.runtime.mesh
+        return {} if mesh is None else asdict(mesh.counters)
+
+    metrics.streams = streams
     metrics.gauges["view"] = ("Number of the installed view, 0 without one", lambda: cluster.view)
     metrics.gauges["quorate"] = (
         "Whether requests are granted here",

@@ -55,9 +55,9 @@ class Histogram:
 
 
 class Metrics:
-    """The counters of one daemon. gauges, streams: asked when the text is made.
+    """The counters of one daemon. gauges, streams, families: asked when the text is made.
 
-    streams: what the streams to other members count.
+    streams: what the streams to other members count. families: further ones, with labels.
     """
 
     def __init__(self) -> None:
@@ -74,6 +74,7 @@ class Metrics:
         self.held_for = self._hold.add
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.streams: Callable[[], dict[str, int]] = dict
+        self.families: list[Callable[[], Iterator[Metric]]] = []
 
     def granted_after(self, wait_s: float) -> None:
         """A request was granted after it had waited."""
@@ -122,6 +123,8 @@ class Metrics:
         for what, count in self.streams().items():
             streams.add_metric([what], count)
         yield streams
+        for family in self.families:
+            yield from family()
         for name, (what, gauge) in self.gauges.items():
             yield GaugeMetricFamily(f"clufs_{name}", what, value=gauge())
         for name, what, histogram in (

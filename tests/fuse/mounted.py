@@ -119,6 +119,7 @@ async def mounted(
     directory: Path,
     write: Callable[[Request, int, bytes], int | None] | None = None,
     lock: Callable[..., int | None] | None = None,
+    read: Callable[[Request, int, int, int], bytes | int | None] | None = None,
     on_interrupted: Callable[[list[Request]], object] = answer_eintr,
     options: tuple[str, ...] = (),
     before_rest: Callable[[], object] = lambda: None,
@@ -137,7 +138,7 @@ async def mounted(
     try:
         assert lowlevel.installed()
         interrupted = loop.install(on_interrupted, before_rest)
-        lowlevel.handlers(write=write, lock=lock, interrupted=interrupted)
+        lowlevel.handlers(write=write, lock=lock, read=read, interrupted=interrupted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             try:

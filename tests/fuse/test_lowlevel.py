@@ -480,3 +480,69 @@ async def test_a_parked_flock_is_granted_or_interrupted(tmp_path: Path) -> None:
             await until(lambda: locks.requests)
             client.signal(signal.SIGKILL)
             assert (await client.result())[0] == -signal.SIGKILL
+
+
+async def test_the_offset_of_a_write_is_known(tmp_path: Path) -> None:
+    offsets = []
+
+    def write(request: Request, fh: int, data: bytes) -> int:
+        offsets.append(lowlevel.current_offset())
+        return len(data)
+
+    code = "fd = os.open(sys.argv[1], os.O_WRONLY)\nos.write(fd, b'abc')\nos.pwrite(fd, b'd', 70)"
+    async with mounted(Files(), tmp_path, write):
+        assert await run(code, tmp_path / "a") == (0, "")
+    assert offsets == [0, 70]
+
+
+READ = """
+fd = os.open(sys.argv[1], os.O_RDONLY)
+try:
+    print(os.pread(fd, 100, 5))
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "printed"),
+    [(b"bytes", "b'bytes'\n"), (b"", "b''\n"), (0, "b''\n"), (-errno.EAGAIN, "EAGAIN\n")],
+)
+async def test_a_read_of_a_blocking_handle_is_answered(
+    tmp_path: Path, answer: bytes | int, printed: str
+) -> None:
+    asked = []
+
+    def read(request: Request, fh: int, offset: int, size: int) -> bytes | int:
+        asked.append((fh & 0xFF, offset))
+        return answer
+
+    async with mounted(Files(lowlevel.BLOCKING), tmp_path, read=read):
+        assert await run(READ, tmp_path / "a") == (0, printed)
+    assert asked == [(2, 5)]
+
+
+async def test_a_parked_read_is_answered_later_or_interrupted(tmp_path: Path) -> None:
+    parked: list[Request] = []
+
+    def read(request: Request, fh: int, offset: int, size: int) -> None:
+        parked.append(request)
+
+    async with mounted(Files(lowlevel.BLOCKING), tmp_path, read=read):
+        async with Client(READ, tmp_path / "a") as first:
+            await until(lambda: parked)
+            assert parked[0].reply_data(b"late")
+            assert not parked[0].reply_data(b"later")
+            assert await first.result() == (0, "b'late'\n")
+        async with Client(READ, tmp_path / "a") as second:
+            await until(lambda: len(parked) == 2)
+            second.signal(signal.SIGKILL)
+            assert (await second.result())[0] == -signal.SIGKILL
+        assert parked[1].interrupted
+
+
+async def test_other_handles_are_read_by_pyfuse3(tmp_path: Path) -> None:
+    files = Files()
+    code = "print(os.read(os.open(sys.argv[1], os.O_RDONLY), 100))"
+    async with mounted(files, tmp_path, read=lambda request, fh, offset, size: b"no"):
+        assert await run(code, tmp_path / "a") == (0, "b'line\\n'\n")
