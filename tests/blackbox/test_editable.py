@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -462,3 +463,20 @@ def test_tools_walk_over_all_of_it(clu: Clu, resources: Path, tmp_path: Path) ->
     )
     assert (tmp_path / "web.cap").read_text() == CAP
     assert (tmp_path / "web/profile").read_text() == (resources / "web/profile").read_text()
+
+
+def test_a_profile_that_is_renamed_into_place_while_the_daemon_is_killed(own_clu: Clu) -> None:
+    """It is the one before or the one after, wherever the daemon was."""
+    resources = own_clu.root / "resources"
+    for name, text in (("one", CAP), ("two", OTHER)):
+        (own_clu.root.parent / name).write_text(text)
+    (resources / "web.cap").write_text(CAP)
+    turns = "while :; do for n in one two; do cp ../../$n tmp && mv tmp web.cap; done; done"
+    for pause_s in (0.11, 0.17, 0.23):
+        with subprocess.Popen(["dash", "-c", turns], cwd=resources, stderr=-3) as writer:
+            time.sleep(pause_s)
+            own_clu.stop(signal.SIGKILL)
+            writer.kill()
+        own_clu.start()
+        assert (resources / "web.cap").read_text() in (CAP, OTHER)
+        assert set(names(resources)) <= {"web.cap", "tmp"}
