@@ -145,6 +145,12 @@ LOG_MAX_ENTRIES = 2000
 LOG_KEPT_ENTRIES = 1000
 """Entries that stay then: a member that was away for fewer gets these instead of a snapshot."""
 
+LOG_MAX_BYTES = 2**24
+"""The same for their size: every member has the log in memory, and edited files are up to 64 KiB each."""
+
+LOG_KEPT_BYTES = 2**23
+"""The size of the entries that stay then."""
+
 COPIES_IN_A_MESSAGE = 500
 """Locks told in one message of a recovery: a few ms of work, between which others are served."""
 

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from clufs.caa.records import ResourceRecord
 from clufs.registry.commands import Entry
+from clufs.registry.files import PutFile, WriteFile
+from clufs.registry.resources import Register, SaveResources
 
 
 class Log:
-    """Entries above the index `base`, without a gap."""
+    """Entries above the index `base`, without a gap. size: of all of them, in bytes."""
 
-    __slots__ = ("base", "entries")
+    __slots__ = ("base", "entries", "size")
 
     def __init__(self, base: int = 0, entries: Sequence[Entry] = ()) -> None:
         self.base = base
         self.entries = list(entries)
+        self.size = sum(map(_size, self.entries))
 
     @property
     def last(self) -> int:
@@ -33,10 +37,13 @@ class Log:
 
     def cut(self, keep: int) -> None:
         """Drop the entries above an index."""
-        del self.entries[max(keep - self.base, 0) :]
+        begin = max(keep - self.base, 0)
+        self.size -= sum(map(_size, self.entries[begin:]))
+        del self.entries[begin:]
 
     def begin_at(self, base: int) -> None:
         """Drop the entries up to an index between the base and the last."""
+        self.size -= sum(map(_size, self.entries[: base - self.base]))
         del self.entries[: base - self.base]
         self.base = base
 
@@ -45,6 +52,32 @@ class Log:
         for entry in entries:
             if entry.index == self.last + 1:
                 self.entries.append(entry)
+                self.size += _size(entry)
+
+    def base_for(self, entries: int, size: int) -> int:
+        """The lowest index above which there are at most so many entries, of at most this size."""
+        base, left = max(self.base, self.last - entries), size
+        for at in range(self.last, base, -1):
+            left -= _size(self.at(at))
+            if left < 0:
+                return at
+        return base
+
+
+def _size(entry: Entry) -> int:
+    """What an entry takes, beside a few bytes: the texts in it."""
+    command = entry.command
+    if isinstance(command, PutFile | WriteFile):
+        return len(command.data)
+    if isinstance(command, Register):
+        return len(command.profile)
+    if isinstance(command, SaveResources):
+        return sum(map(_record_size, command.records))
+    return 0
+
+
+def _record_size(record: ResourceRecord) -> int:
+    return sum(len(move.reason) for move in record.history)
 
 
 class Snapshot(NamedTuple):

@@ -31,7 +31,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from clufs.limits import ANSWERS_KEPT, COMMAND_MAX_BYTES, LOG_KEPT_ENTRIES, LOG_MAX_ENTRIES
+from clufs.limits import (
+    ANSWERS_KEPT,
+    COMMAND_MAX_BYTES,
+    LOG_KEPT_BYTES,
+    LOG_KEPT_ENTRIES,
+    LOG_MAX_BYTES,
+    LOG_MAX_ENTRIES,
+)
 from clufs.registry import messages as m
 from clufs.registry.commands import Command, CommandId, Entry
 from clufs.registry.filling import Parts, choice, provisions
@@ -406,7 +413,8 @@ class Replica:
             return []
         self._note = False
         snapshot, base = self._snapshot, log.base
-        if snapshot is None and len(log.entries) > LOG_MAX_ENTRIES:
+        is_long = len(log.entries) > LOG_MAX_ENTRIES or log.size > LOG_MAX_BYTES
+        if snapshot is None and is_long:
             snapshot, base = self._shorter(log)
         entries = tuple(log.after(max(self._same, base)))
         committed = min(max(self._committed(), self.applied), log.last)
@@ -418,7 +426,8 @@ class Replica:
 
     def _shorter(self, log: Log) -> tuple[Snapshot | None, int]:
         """A snapshot of what is applied, and the log's new base, if enough is applied for it."""
-        base = self.applied - LOG_KEPT_ENTRIES
+        after = log.last - self.applied
+        base = min(log.base_for(LOG_KEPT_ENTRIES + after, LOG_KEPT_BYTES), self.applied)
         if self.applied > log.last or base <= log.base:
             return None, log.base
         return self._now(), base

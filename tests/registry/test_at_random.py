@@ -136,6 +136,8 @@ def test_what_was_acknowledged_is_never_lost(first: int, monkeypatch: pytest.Mon
     if first % (2 * AT_ONCE):  # half of them with snapshots all the time, in many parts
         monkeypatch.setattr(replica, "LOG_MAX_ENTRIES", 6)
         monkeypatch.setattr(replica, "LOG_KEPT_ENTRIES", 3)
+        monkeypatch.setattr(replica, "LOG_MAX_BYTES", 40)
+        monkeypatch.setattr(replica, "LOG_KEPT_BYTES", 20)
         monkeypatch.setattr(filling, "REGISTRY_PART_BYTES", 100)
     for seed in range(first, first + AT_ONCE):
         try:

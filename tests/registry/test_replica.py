@@ -10,6 +10,7 @@ from clufs import limits
 from clufs.registry import filling, replica
 from clufs.registry import messages as m
 from clufs.registry.commands import CommandId, DropNamespace, Entry, MemberOut, PutNamespace
+from clufs.registry.files import PutFile
 from clufs.registry.log import Snapshot, Stored
 from clufs.registry.replica import Replica
 from tests.registry.cluster import Cluster
@@ -248,6 +249,22 @@ def test_a_member_back_after_a_month_gets_a_snapshot(monkeypatch: pytest.MonkeyP
     assert writes[-2].snapshot is not None and writes[-1].snapshot is None
     restart(cluster, 3)
     assert cluster.up[3].replica.applied >= cluster.disks[3].snapshot.at
+
+
+def test_a_log_of_large_files_is_made_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "LOG_MAX_BYTES", 10_000)
+    monkeypatch.setattr(replica, "LOG_KEPT_BYTES", 5_000)
+    cluster = up(1, 1, 1)
+    for at in range(60):
+        cluster.propose(1, PutFile(b"f", b"%d" % at * 500, 0, 0, 0, at, new=at == 0))
+        cluster.settle()
+    for disk in cluster.disks.values():
+        assert sum(len(entry.command.data) for entry in disk.entries) <= 11_000  # type: ignore[union-attr]
+        assert disk.base > 0
+    restart(cluster, 1, 2, 3)
+    cluster.settle()
+    for member in cluster.up.values():
+        assert member.replica.state.files[b"f"].data == b"59" * 500
 
 
 def test_a_joiner_counts_only_after_its_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
