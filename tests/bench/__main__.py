@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from clufs.daemon.process import mind_the_collector
-from tests.bench import cluster, crowd, daemon, recovery, shells, system_calls
+from tests.bench import cluster, crowd, daemon, placement, recovery, shells, system_calls
 from tests.bench.core import many_elsewhere
 from tests.bench.measure import TINY, Size
 from tests.bench.report import Row, Target, figure, machine, table, write_json
@@ -61,6 +61,7 @@ def _many_locks(size: Size, directory: Path) -> Iterator[Row]:
 _PARTS: dict[str, Callable[[Size, Path], Iterator[Row]]] = {
     "alone": _alone,
     "locks": _many_locks,
+    "placement": placement.measure,
     "cluster": cluster.measure,
     "recovery": recovery.measure,
 }

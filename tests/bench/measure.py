@@ -25,6 +25,7 @@ class Size:
     starts: int = 5
     recovered: int = 100_000
     recovery_s: float = 6.0
+    resources: int = 500
 
 
 TINY = Size(
@@ -39,6 +40,7 @@ TINY = Size(
     starts=1,
     recovered=20,
     recovery_s=0.5,
+    resources=20,
 )
 """Enough to see that everything can be measured."""
 
