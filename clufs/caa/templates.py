@@ -108,8 +108,8 @@ export PATH
 PROGRAM='@PROGRAM@'
 NAME=${_CAA_NAME:-${PROGRAM##*/}}
 PID_FILE=/run/caa.$NAME.pid
-# Stopping must end before SCRIPT_TIMEOUT, which leaves the resource UNKNOWN.
-SECONDS_TO_STOP=$((${_CAA_SCRIPT_TIMEOUT:-60} / 2))
+# Half of SCRIPT_TIMEOUT: a stop that takes longer than that leaves the resource UNKNOWN.
+TENTHS_TO_STOP=$((${_CAA_SCRIPT_TIMEOUT:-60} * 5))
 
 # The process that start left behind: a pid alone may belong to another by now, so its
 # start time has to match too. Prints the pid.
@@ -165,13 +165,13 @@ stop() {
     pid=$(running) || return 0
     kill -TERM "$pid"
     while running >/dev/null; do
-        if [ "$SECONDS_TO_STOP" -le 0 ]; then
+        if [ "$TENTHS_TO_STOP" -le 0 ]; then
             kill -KILL "$pid"
             sleep 1
             break
         fi
-        SECONDS_TO_STOP=$((SECONDS_TO_STOP - 1))
-        sleep 1
+        TENTHS_TO_STOP=$((TENTHS_TO_STOP - 1))
+        sleep 0.1
     done
     if running >/dev/null; then
         echo "$NAME: process $pid does not end"
