@@ -7,7 +7,7 @@ from clufs.registry.files import FileRecord
 from clufs.tree.files import FilesDirectory, Registry, ScriptsDirectory
 from clufs.tree.items import Report, StaticDirectory
 from clufs.tree.profiles import TEMPLATES, Profiles
-from clufs.tree.resource import Caa, Orders, ResourceDirectory, report
+from clufs.tree.resource import Caa, Orders, ResourceDirectory, ResourceReport
 from clufs.tree.resources import ResourcesDirectory
 
 SCRIPTS = b"scripts"
@@ -30,4 +30,4 @@ def build(root: StaticDirectory, registry: Registry, caa: Caa) -> None:
     root.add(FilesDirectory(TEMPLATES, registry, built_in))
     status = root.entries[b"status"]
     assert isinstance(status, StaticDirectory)
-    status.add(Report(b"status/resources", lambda caller: report(registry, profiles)))
+    status.add(Report(b"status/resources", ResourceReport(registry, profiles).show))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from operator import is_not
 from typing import Protocol
 
 import trio
 
 from clufs.caa.records import ONLINE, ResourceRecord, state_text
-from clufs.errors import ActionFailed, HostDown, NoSuchName
+from clufs.errors import ActionFailed, ClufsError, HostDown, NoSuchName
 from clufs.tree.control import Order, parse_control, parse_host, parse_maintenance, parse_target
 from clufs.tree.files import Registry
 from clufs.tree.items import Attributes, Caller, File, StaticDirectory
@@ -37,12 +38,16 @@ class Caa(Protocol):
 
 
 class Job:
-    """An order under way. lines: what was said so far; exit: None while it is not done."""
+    """An order under way. lines: what was said so far; exit: None while it is not done.
+
+    error: why it has none.
+    """
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.lines: list[str] = []
         self.exit: int | None = None
+        self.error: ClufsError | None = None
         self.over = trio.Event()
         self.listeners: set[Callable[[], None]] = set()
 
@@ -59,6 +64,9 @@ class Job:
         """Have it carried out. Raises ClufsErrors, and is over then too."""
         try:
             self.exit = await caa.order(self.order, self.say)
+        except ClufsError as error:
+            self.error = error
+            raise
         finally:
             self.over.set()
             self._tell()
@@ -69,22 +77,28 @@ class Orders:
 
     def __init__(self, caa: Caa) -> None:
         self.caa = caa
-        self._under_way: dict[tuple[str, str, str, bool], Job] = {}
+        self._under_way: list[Job] = []
 
     async def carry_out(self, order: Order) -> None:
         """Have it done, or wait for the same one under way. Raises ActionFailed with what was said last."""
-        key = order.resource, order.verb, order.member, order.on
-        job = self._under_way.get(key)
-        if job is not None:
+        same = [job for job in self._under_way if job.order == order]
+        if same:
+            job = same[0]
             await job.over.wait()
         else:
-            job = self._under_way[key] = Job(order)
-            try:
-                await job.run(self.caa)
-            finally:
-                del self._under_way[key]
+            job = Job(order)
+            await self._carry_out(job)
+        if job.error is not None:
+            raise job.error
         if job.exit != 0:
             raise ActionFailed(job.lines[-1] if job.lines else f"{order.verb} failed")
+
+    async def _carry_out(self, job: Job) -> None:
+        self._under_way.append(job)
+        try:
+            await job.run(self.caa)
+        finally:
+            self._under_way.remove(job)
 
 
 class ResourceFile(File):
@@ -282,13 +296,27 @@ FACTS: dict[bytes, Callable[[ResourceRecord], str]] = {
 }
 
 
-def report(registry: Registry, profiles: Profiles) -> bytes:
+class ResourceReport:
     """/clu/status/resources: what `caa_stat -v` says of each."""
-    parts = []
-    for name, profile in sorted(profiles.registered().items()):
-        record = registry.state.resources[name]
-        parts.append(_block(record, profile.type, profile.values()))
-    return "\n".join(parts).encode()
+
+    def __init__(self, registry: Registry, profiles: Profiles) -> None:
+        self._registry = registry
+        self._profiles = profiles
+        self._of: list[ResourceRecord] = []
+        self._text = b""
+
+    def show(self, caller: Caller) -> bytes:
+        """The text, made anew where a record is another."""
+        records = list(self._registry.state.resources.values())
+        if len(records) != len(self._of) or any(map(is_not, records, self._of)):
+            self._of, self._text = records, self._made()
+        return self._text
+
+    def _made(self) -> bytes:
+        records = self._registry.state.resources
+        profiles = sorted(self._profiles.registered().items())
+        blocks = (_block(records[name], one.type, one.values()) for name, one in profiles)
+        return "\n".join(blocks).encode()
 
 
 def _block(record: ResourceRecord, kind: str, values: dict[str, str]) -> str:

@@ -207,6 +207,39 @@ async def test_a_signal_ends_the_wait_and_not_the_action_which_others_join(tmp_p
         assert (len(planner.orders), planner.ended) == (1, 1)
 
 
+async def test_an_order_with_force_does_not_join_one_without(tmp_path: Path) -> None:
+    async with applications(tmp_path) as member:
+        planner = member.planner
+        async with (
+            client("echo stop > control", member.directory) as first,
+            client("echo 'stop -f' > control", member.directory) as second,
+        ):
+            await until(lambda: len(planner.orders) == 2)
+            planner.go.set()
+            assert (await first.result(), await second.result()) == ((0, ""), (0, ""))
+        assert sorted(order.force for order in planner.orders) == [False, True]
+
+
+async def test_the_report_of_all_resources_follows_them(tmp_path: Path) -> None:
+    async with applications(tmp_path) as member:
+        show = "print(open(sys.argv[1]).read(), end='')"
+        path = member.root / "status" / "resources"
+        before = await member.runs(show, path)
+        assert before == (
+            "NAME=web\nTYPE=application\nRESTART_ATTEMPTS=1\nRESTART_COUNT=0\n"
+            "FAILURE_THRESHOLD=0\nFAILURE_COUNT=0\nTARGET=OFFLINE\nSTATE=OFFLINE\n"
+        )
+        member.save(target="ONLINE", state="ONLINE", member="provolone", restart_count=1)
+        after = await member.runs(show, path)
+        assert "RESTART_COUNT=1\n" in after
+        assert after.endswith("TARGET=ONLINE\nSTATE=ONLINE on provolone\n")
+        assert await member.runs("print(os.stat(sys.argv[1]).st_size)", path) == f"{len(after)}\n"
+        member.save()
+        assert await member.runs(show, path) == before
+        member.registry.state.apply(Unregister("web"))
+        assert await member.runs(show, path) == ""
+
+
 async def test_control_tells_progress_as_it_comes(tmp_path: Path) -> None:
     line = (
         "exec 9<>control; echo 'start -c polishham -f' >&9; while read -r l <&9; do echo $l; done"
