@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.blackbox.clu import PATIENCE_S, Clu
+from tests.blackbox.clu import PATIENCE_S, Clu, until
+from tests.blackbox.people import ALICE
 from tests.caa.test_profile import DTCALC
 
 Said = tuple[int, str, str]
@@ -33,6 +35,7 @@ def run(clu: Clu) -> Iterator[Run]:
 
     yield program
     resources = clu.root / "resources"
+    program("caa_stop", "-all", "-f", "-q")
     for directory in [each for each in resources.iterdir() if each.is_dir()]:
         directory.rmdir()
     for file in [*resources.iterdir(), *(clu.root / "scripts").iterdir()]:
@@ -129,3 +132,103 @@ def test_a_first_text_that_was_refused_is_told_when_it_is_registered(clu: Clu, r
         " write one that is right, or remove it\n",
     )
     assert "TYPE: x: allowed: application" in run("caa_profile", "-validate", "new")[2]
+
+
+SLOW = """#!/bin/sh
+case $1 in
+start) echo begun; while [ ! -e GO ]; do sleep 0.05; done ;;
+stop) [ ! -e STUCK ] ;;
+esac
+"""
+HERE = os.uname().nodename
+
+
+@pytest.fixture
+def slow(clu: Clu, run: Run, tmp_path: Path) -> Path:
+    """A registered application, slow, that starts once GO is in this directory and does not stop while STUCK is."""
+    script = clu.root / "scripts/slow.scr"
+    script.write_text(SLOW.replace("GO", f"{tmp_path}/GO").replace("STUCK", f"{tmp_path}/STUCK"))
+    script.chmod(0o755)
+    assert run("caa_profile", "-create", "slow", "-t", "application") == SILENT
+    assert run("caa_register", "slow") == SILENT
+    return tmp_path
+
+
+def state(clu: Clu) -> str:
+    return (clu.root / "resources/slow/state").read_text()
+
+
+def test_progress_is_printed_as_it_comes_and_ctrl_c_ends_the_wait_only(
+    clu: Clu, run: Run, slow: Path
+) -> None:
+    starting = subprocess.Popen(
+        [sys.executable, "-m", "clufs.cli.caa_start", "slow"],
+        env={**os.environ, "CLU_ROOT": str(clu.root), "_CAA_UI_FMT": "v"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert starting.stdout
+    assert starting.stdout.readline() == f"Attempting to start 'slow' on member '{HERE}'\n"
+    starting.send_signal(signal.SIGINT)
+    starting.communicate(timeout=PATIENCE_S)
+    assert starting.returncode == 130
+    assert state(clu) == "OFFLINE\n"
+    (slow / "GO").touch()
+    until(lambda: state(clu) == f"ONLINE on {HERE}\n", "the action to go on")
+    assert run("caa_unregister", "slow")[0] == 1
+
+
+def test_a_stop_that_fails_leaves_it_unknown_until_it_is_forced(
+    clu: Clu, run: Run, slow: Path
+) -> None:
+    """Manual 2.3.1; facts of caa_stop."""
+    (slow / "GO").touch()
+    (slow / "STUCK").touch()
+    assert run("caa_start", "slow")[0] == 0
+    status, out, err = run("caa_stop", "slow")
+    assert (status, err) == (1, "")
+    assert out.splitlines()[1] == f"Stop of 'slow' on member '{HERE}' failed."
+    assert f"STATE=UNKNOWN on {HERE}\n" in run("caa_stat", "slow")[1]
+    assert run("caa_stat", "-t")[1].splitlines()[2] == (
+        f"slow           application    OFFLINE   UNKNOWN   {HERE}"
+    )
+    assert run("caa_stop", "slow", "-f")[0] == 0
+    assert run("caa_stat", "slow")[1].endswith("TARGET=OFFLINE\nSTATE=OFFLINE\n")
+
+
+def test_two_who_start_the_same_are_told_the_same(clu: Clu, run: Run, slow: Path) -> None:
+    starting = [
+        subprocess.Popen(
+            [sys.executable, "-m", "clufs.cli.caa_start", "slow"],
+            env={**os.environ, "CLU_ROOT": str(clu.root)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    until(lambda: (clu.root / "resources/slow/target").read_text() == "ONLINE\n", "a start")
+    (slow / "GO").touch()
+    outs = [each.communicate(timeout=PATIENCE_S)[0] for each in starting]
+    assert [each.returncode for each in starting] == [0, 0], outs
+    assert any(f"Start of 'slow' on member '{HERE}' succeeded.\n" in out for out in outs)
+
+
+def test_another_user_may_look_but_not_touch(clu: Clu, run: Run, slow: Path) -> None:
+    """All is imported before the process becomes the user's: the interpreter may be root's alone."""
+    code = (
+        "import locale, os, shutil; from clufs.cli import caa_start, caa_stat;"
+        f"os.setgroups([]); os.setgid({ALICE.gid}); os.setuid({ALICE.uid});"
+        "print(caa_stat.main(['-t']), caa_start.main(['slow']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=clu.root,
+        env={**os.environ, "CLU_ROOT": "."},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    row = "slow           application    OFFLINE   OFFLINE"
+    assert done.stdout.splitlines()[2:] == [row, "0 1"], done.stderr
+    assert done.stderr == "caa_start: resources/slow/control: Permission denied\n"
