@@ -26,6 +26,7 @@ from clufs.daemon.applications.messages import (
     Report,
     Running,
     UnderWay,
+    Watched,
 )
 from clufs.errors import NoQuorum
 from clufs.fuse.internal import InternalLock
@@ -163,6 +164,15 @@ class Executor:
                 [name for name, online in self.monitored.items() if not online],
             )
         )
+
+    def watched(self, resource: str, online: bool) -> None:
+        """A monitor of this member has found a network or a device, or misses it."""
+        self.monitored[resource] = online
+        self._tell(Watched(self.planner, resource, online))
+
+    def forget_monitor(self, resource: str) -> None:
+        """The network or device is not watched any more."""
+        self.monitored.pop(resource, None)
 
     def _tell(self, message: Message) -> None:
         if self.planner_member:

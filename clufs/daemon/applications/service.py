@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import trio
 
-from clufs.actions.interface import ActionRunner
+from clufs.actions.interface import ActionRunner, Monitors, Tell
+from clufs.actions.monitors import MachineMonitors
 from clufs.actions.runner import Runner
 from clufs.caa.records import ResourceRecord
 from clufs.daemon.applications.asking import Asking, Planning
@@ -32,12 +33,13 @@ from clufs.daemon.applications.messages import (
 )
 from clufs.daemon.applications.reign import Reign
 from clufs.daemon.applications.specs import RegistrySpecs
+from clufs.daemon.applications.watching import Watching
 from clufs.errors import ClufsError, NoQuorum
 from clufs.fuse.internal import InternalLocks
 from clufs.fuse.lock_service import LockService
 from clufs.member.runtime import Runtime
 from clufs.registry.commands import Command
-from clufs.registry.resources import Register, SaveDrained, Unregister, saves
+from clufs.registry.resources import Register, SaveDrained, SaveResources, Unregister, saves
 from clufs.registry.state import State
 from clufs.timeouts import (
     APPLICATION_STOP_S,
@@ -66,6 +68,7 @@ class Applications:
         lives: Lives,
         locks: InternalLocks,
         runner: ActionRunner,
+        make_monitors: Callable[[Tell], Monitors],
         within_s: float = APPLICATION_STOP_S,
     ) -> None:
         self._lives_of = lives
@@ -77,6 +80,11 @@ class Applications:
         self._put, self._to_me = trio.open_memory_channel[Message](math.inf)
         specs = RegistrySpecs(lambda: self._state().files, self.resources)
         self.executor = Executor(locks, runner, specs, self.send)
+        self._watching = Watching(
+            make_monitors(self.executor.watched),
+            self.resources,
+            self.executor.forget_monitor,
+        )
         self.asking = Asking(self.send, self.planner, self.lives)
         self._stands = trio.Event()
         self._quorate = trio.Event()
@@ -97,6 +105,8 @@ class Applications:
             if not is_clean:
                 await self.runner.running()
             await self._nursery.start(self.executor.run)
+            self._watching.compare_all()
+            self._nursery.start_soon(self._watching.serve)
             self._nursery.start_soon(self._hear_myself)
             self._nursery.start_soon(self._plan)
             task_status.started()
@@ -224,13 +234,21 @@ class Applications:
 
     def applied(self, command: Command) -> None:
         """The registry has applied a command."""
-        if isinstance(command, Register | Unregister) and self._reign is not None:
-            self._reign.registered(command)
-        if isinstance(command, Unregister):
-            self.runner.forget(command.name)
+        match command:
+            case Register() | Unregister():
+                if self._reign is not None:
+                    self._reign.registered(command)
+                self._watching.compare(command.name)
+                if isinstance(command, Unregister):
+                    self.runner.forget(command.name)
+            case SaveResources():
+                for record in command.records:
+                    if record.profile:
+                        self._watching.compare(record.name)
 
     def restored(self) -> None:
         """All of the registry may have changed."""
+        self._watching.compare_all()
         if self._reign is not None:
             self._reign.restored()
 
@@ -279,5 +297,7 @@ def applications_of(
     def lost(names: list[str]) -> None:
         made.executor.ended_by_themselves(names)
 
-    made = Applications(lives, InternalLocks(service), Runner(state, lost), within_s)
+    made = Applications(
+        lives, InternalLocks(service), Runner(state, lost), MachineMonitors, within_s
+    )
     return made

@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from clufs.actions.interface import Tell
 from clufs.caa.profile import read, validate
 from clufs.caa.records import ResourceRecord
 from clufs.daemon.applications.messages import Ask
@@ -18,7 +19,7 @@ from clufs.errors import NoQuorum, OldPlanner
 from clufs.registry.commands import Command
 from clufs.registry.resources import Register
 from clufs.registry.state import State
-from tests.daemon.applications.fakes import LockSpace, Machine, MemberLocks, Script, until
+from tests.daemon.applications.fakes import LockSpace, Machine, MemberLocks, Plugs, Script, until
 
 NAMES = ("provolone", "polishham", "pepicelli")
 PROFILE = "TYPE=application\nNAME={name}\nACTION_SCRIPT={name}.scr\n"
@@ -64,6 +65,7 @@ class Member:
         self.machine = Machine(name, cluster.log, cluster.scripts)
         self.runtime: _Runtime
         self.locks: MemberLocks
+        self.plugs: Plugs
         self.service: Applications | None = None
         self.scope = trio.CancelScope()
 
@@ -73,7 +75,7 @@ class Member:
         self.lives = True
         self.runtime = _Runtime(self.cluster, self)
         self.locks = MemberLocks(self.cluster.space)
-        self.service = mine = Applications(self, self.locks, self.machine)  # type: ignore[arg-type]
+        self.service = mine = Applications(self, self.locks, self.machine, self._plugs)  # type: ignore[arg-type]
         with trio.CancelScope() as self.scope:
             for left in await self.machine.running():
                 await self.machine.end(left)
@@ -82,6 +84,10 @@ class Member:
                 task_status.started()
         if self.service is mine:
             self.service = None
+
+    def _plugs(self, tell: Tell) -> Plugs:
+        self.plugs = Plugs(tell)
+        return self.plugs
 
     @property
     def up(self) -> Applications:
@@ -128,7 +134,7 @@ class Cluster:
         return f"{record.state} on {record.member}" if record.member else record.state
 
     def register(self, name: str, **attributes: object) -> None:
-        text = PROFILE.format(name=name)
+        text = PROFILE.format(name=name) if "TYPE" not in attributes else f"NAME={name}\n"
         text += "".join(f"{key}={value}\n" for key, value in attributes.items())
         profile = validate(name, text.encode())
         assert read(profile.text()) == profile

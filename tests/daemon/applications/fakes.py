@@ -9,7 +9,7 @@ from collections.abc import Callable
 import trio
 import trio.lowlevel
 
-from clufs.actions.interface import ActionResult, ActionSpec, OnLine
+from clufs.actions.interface import ActionResult, ActionSpec, MonitorKind, OnLine, Tell
 from clufs.fuse.internal import InternalLock
 
 SAID = "said so"
@@ -138,6 +138,30 @@ class Machine:
 
     def forget(self, resource: str) -> None:
         self.left.discard(resource)
+
+
+class Plugs:
+    """Networks and devices of a member, plugged in and out by the test; implements Monitors."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.tell = tell
+        self.watched: dict[str, str] = {}
+        self.online: set[str] = set()
+
+    async def serve(self) -> None:
+        await trio.sleep_forever()
+
+    def watch(self, resource: str, kind: MonitorKind, where: str) -> None:
+        self.watched[resource] = where
+        self.tell(resource, resource in self.online)
+
+    def unwatch(self, resource: str) -> None:
+        del self.watched[resource]
+
+    def plug(self, resource: str, is_in: bool = True) -> None:
+        (self.online.add if is_in else self.online.discard)(resource)
+        if resource in self.watched:
+            self.tell(resource, is_in)
 
 
 async def until(condition: Callable[[], bool], patience_s: float = 5.0) -> None:

@@ -178,6 +178,24 @@ async def test_a_check_that_fails_restarts_the_application_where_it_is(
         await clu.runs("web", PEPICELLI)
 
 
+async def test_an_application_follows_its_network(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("net", TYPE="network", SUBNET="16.140.112.0")
+        clu.register("web", REQUIRED_RESOURCES="net")
+        clu.members[PEPICELLI].plugs.plug("net")
+        await until(lambda: any(one.state == "ONLINE" for one in clu.record("net").monitors))
+        assert (await clu.members[PROVOLONE].ask("start", "web"))[0] == 0
+        assert clu.where("web") == "ONLINE on pepicelli"
+        clu.members[POLISHHAM].plugs.plug("net")
+        clu.members[PEPICELLI].plugs.plug("net", is_in=False)
+        await clu.runs("web", POLISHHAM)
+        clu.die(PROVOLONE)()
+        await until(lambda: clu.members[PEPICELLI].up.executor.planner_member != PROVOLONE)
+        clu.members[POLISHHAM].plugs.plug("net", is_in=False)
+        await until(lambda: clu.where("web") == "OFFLINE")
+
+
 async def test_five_hundred_of_a_lost_member_are_not_five_hundred_writes_to_disk(
     autojump_clock: MockClock,
 ) -> None:
