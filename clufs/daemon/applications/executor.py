@@ -84,6 +84,7 @@ class Executor:
 
     send: brings a message to the planner. planner: the number of the newest that was heard of.
     monitored: what the monitors of this member say, by resource. leaving: no planner is to count on it.
+    is_open: between the begin and the end of `run`.
     """
 
     def __init__(
@@ -109,13 +110,18 @@ class Executor:
         self._actions: dict[ActionId, _Action] = {}
         self._ended: OrderedDict[ActionId, Done] = OrderedDict()
         self._checking = trio.CapacityLimiter(CHECKS_AT_ONCE)
+        self.is_open = False
         self._nursery: trio.Nursery
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out orders until cancelled."""
         async with trio.open_nursery() as self._nursery:
+            self.is_open = True
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.is_open = False
 
     # ------------------------------------------------------------ what is so
 
@@ -186,7 +192,7 @@ class Executor:
             self._send(sender, Done(*id, order.resource, False, why))
         elif id in self._ended:
             self._tell(self._ended[id])
-        elif id not in self._actions:
+        elif id not in self._actions and self.is_open:
             self._actions[id] = action = _Action(order)
             self._nursery.start_soon(self._carry_out, id, action)
 
@@ -356,7 +362,8 @@ class Executor:
         """These applications were ended without an order: nothing of them is left."""
         for name in names:
             application = self._applications.get(name)
-            if application is not None and application.stage != "waiting":
+            is_ours = application is not None and application.stage != "waiting"
+            if application is not None and is_ours and self.is_open:
                 self._nursery.start_soon(self._after_an_end, application)
 
     async def _after_an_end(self, application: _Application) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -44,6 +43,9 @@ log = logging.getLogger("clufsd")
 
 class Ground(Protocol):
     """What a planner stands on."""
+
+    def wall(self) -> float:
+        """The time by the wall clock, seconds since 1970."""
 
     def lives(self) -> Mapping[str, int]:
         """The members of the view and their incarnations, in the order in which equals are preferred."""
@@ -219,7 +221,7 @@ class Reign:
                 self._hear(sender, message)
 
     def _step(self, event: i.Event) -> None:
-        for effect in self._planner.step(time.time(), event):
+        for effect in self._planner.step(self._ground.wall(), event):
             self._carry_out(effect)
 
     # --------------------------------------------------------------- members
@@ -396,7 +398,7 @@ class Reign:
     async def _wake(self) -> None:
         """The wall clock may be set: it is looked at again every so often."""
         while True:
-            left_s = self._wake_at - time.time()
+            left_s = self._wake_at - self._ground.wall()
             if left_s <= 0:
                 self._wake_at = math.inf
                 self._put.send_nowait(i.Ticked())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -70,12 +71,14 @@ class Applications:
         runner: ActionRunner,
         make_monitors: Callable[[Tell], Monitors],
         within_s: float = APPLICATION_STOP_S,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._lives_of = lives
         self.name = lives.name
         self._locks = locks
         self.runner = runner
         self._within_s = within_s
+        self.wall = wall
         self._reign: Reign | None = None
         self._put, self._to_me = trio.open_memory_channel[Message](math.inf)
         specs = RegistrySpecs(lambda: self._state().files, self.resources)
@@ -157,7 +160,7 @@ class Applications:
 
     def quorum_lost(self) -> None:
         """Quorum is gone: what runs here is stopped at once."""
-        if self._quorate.is_set():
+        if self._quorate.is_set() and self.executor.is_open:
             self._quorate = trio.Event()
             self._nursery.start_soon(self._stop_without_quorum, self._quorate)
 

@@ -43,7 +43,7 @@ class _Runtime:
 
     def send_application(self, member: str, body: bytes) -> None:
         receiver = self._cluster.members.get(member)
-        if receiver is None or not receiver.lives:
+        if receiver is None or not receiver.lives or receiver.is_cut or self._member.is_cut:
             return
         life = receiver.incarnation
         token = trio.lowlevel.current_trio_token()
@@ -54,6 +54,11 @@ class _Runtime:
             receiver.service.received(self._member.name, body)
 
 
+def _wall() -> float:
+    """The wall clock goes with the clock of the test."""
+    return 1_700_000_000 + trio.current_time()
+
+
 class Member:
     """One member; a new life is a new `service`. machine: outlives its daemons."""
 
@@ -61,7 +66,7 @@ class Member:
         self.cluster = cluster
         self.name = name
         self.incarnation = 0
-        self.lives = False
+        self.lives = self.is_cut = False
         self.machine = Machine(name, cluster.log, cluster.scripts)
         self.runtime: _Runtime
         self.locks: MemberLocks
@@ -72,10 +77,10 @@ class Member:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """One life of its daemon, from here to `die`."""
         self.incarnation += 1
-        self.lives = True
+        self.lives, self.is_cut = True, False
         self.runtime = _Runtime(self.cluster, self)
         self.locks = MemberLocks(self.cluster.space)
-        self.service = mine = Applications(self, self.locks, self.machine, self._plugs)  # type: ignore[arg-type]
+        self.service = mine = Applications(self, self.locks, self.machine, self._plugs, wall=_wall)  # type: ignore[arg-type]
         with trio.CancelScope() as self.scope:
             for left in await self.machine.running():
                 await self.machine.end(left)
@@ -159,7 +164,7 @@ class Cluster:
         """Start these members' daemons, all if none is named, and let them form a view."""
         for name in names or NAMES:
             await self.nursery.start(self.members[name].run)
-        self.view(*(name for name in NAMES if self.members[name].lives))
+        self._see_each_other()
 
     def die(self, name: str, *, with_machine: bool = True) -> Callable[[], None]:
         """kill -9 of a member, or of its daemon only; the others get a view. Returns what fences it."""
@@ -168,11 +173,28 @@ class Cluster:
         member.scope.cancel()
         fence = member.locks.lose()
         if with_machine:
-            for left in sorted(member.machine.left):
-                self.log.append((name, "power off", left))
-            member.machine.left.clear()
-        self.view(*(each for each in NAMES if self.members[each].lives))
+            self.power_off(name)
+        self._see_each_other()
         return fence
+
+    def power_off(self, name: str) -> None:
+        """Whatever runs on this machine runs no more."""
+        machine = self.members[name].machine
+        for left in sorted(machine.left):
+            self.log.append((name, "power off", left))
+        machine.left.clear()
+
+    def cut(self, name: str) -> None:
+        """This member sees nobody and has no quorum; nobody hears what it gives up."""
+        member = self.members[name]
+        member.is_cut = True
+        member.locks.cut()
+        self._see_each_other()
+        member.up.quorum_lost()
+
+    def _see_each_other(self) -> None:
+        members = self.members.items()
+        self.view(*(name for name, each in members if each.lives and not each.is_cut))
 
     # ---------------------------------------------------------- what is seen
 

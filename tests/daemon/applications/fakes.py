@@ -43,30 +43,42 @@ class LockSpace:
 
 
 class MemberLocks:
-    """The locks of one life of a member."""
+    """The locks of one life of a member. is_cut: nobody hears what it asks for and gives up."""
 
     def __init__(self, space: LockSpace) -> None:
         self.space = space
+        self.is_cut = False
         self.mine: list[InternalLock] = []
 
     def ask(self, name: bytes) -> InternalLock:
         lock = InternalLock(name)
+        if self.is_cut:
+            return lock
         self.mine.append(lock)
         self.space.queues[name].append(lock)
         self.space.grant(name)
         return lock
 
     def release(self, lock: InternalLock) -> None:
-        if lock in self.mine:
+        if lock in self.mine and self.is_cut:
+            self.space.frozen.add(lock)
+        elif lock in self.mine:
             self.mine.remove(lock)
             self.space.drop(lock)
         lock.ended("it was released")
+
+    def cut(self) -> None:
+        """From now on nobody hears this member; what it waits for nobody grants."""
+        self.is_cut = True
+        for lock in [lock for lock in self.mine if not lock.held]:
+            self.mine.remove(lock)
+            self.space.drop(lock)
 
     def lose(self) -> Callable[[], None]:
         """The life is over, and not fenced yet; what fences it."""
         lost, self.mine = self.mine, []
         for lock in lost:
-            if lock.held:
+            if lock.held or lock in self.space.frozen:
                 self.space.frozen.add(lock)
             else:
                 self.space.drop(lock)
