@@ -226,13 +226,15 @@ class LockService(Minority):
                 decided = True
             else:
                 self._deeds[kind](now, effect)
-        # What was sent leaves when the loop has no request left: many requests, one write.
         if error is not None:
             raise error
         if waiting is None and not decided:
-            return self._wait_elsewhere(
-                now, event, ask or Ask(line, data, owner, process, handle, request, now)
-            )
+            ask = ask or Ask(line, data, owner, process, handle, request, now)
+            answer = self._wait_elsewhere(now, event, ask)
+            # What was sent leaves when the loop has no request left: many requests, one write.
+            if len(self.parked) < 2:  # there are not many
+                self.flush_sent()
+            return answer
         if waiting is None or waiting.wanted is None:
             return len(data)
         assert ask is not None
