@@ -385,9 +385,11 @@ class Daemon:
             await trio.lowlevel.wait_readable(watch.fd)
             self.service.sweep(time.monotonic())
 
-    def _before_rest(self) -> None:
+    def _before_rest(self) -> bool:
+        """Whether an answer is awaited: lingering only delays what is decided here."""
         self.service.flush_sent()
         self._look_at_the_clock()
+        return bool(len(self.service.parked))
 
     def _look_at_the_clock(self) -> None:
         """Have the lock manager told that time passes, if it wants to know: alone it never does."""
@@ -400,11 +402,11 @@ class Daemon:
         while True:
             await self._tick_wanted.wait()
             self._tick_wanted = trio.Event()
-            while self.locks.node.wants_tick():
-                await trio.sleep(TICK_S)
-                if self.locks.node.wants_tick():
-                    self.service.run(Ticked())
+            await trio.sleep(TICK_S)
             self._is_ticking = False
+            if self.locks.node.wants_tick():
+                self.service.run(Ticked())
+            self._look_at_the_clock()
 
     async def _take_turns(self) -> None:
         """Let the lock manager go on with a recovery, each time after all who waited were served."""

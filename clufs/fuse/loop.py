@@ -44,7 +44,8 @@ def install(
 
     `on_interrupted` gets the interrupted requests in a list of its own, between two requests,
     where they may be answered. `before_rest` is called after one or several requests, before
-    anything else gets its turn. linger: where requests and messages of other members are waited for
+    anything else gets its turn; it returns whether others' answers are awaited.
+    linger: where requests and messages of other members are waited for
     together, when some have just come.
     """
     interrupted: list[Request] = []
@@ -56,11 +57,10 @@ def install(
             interrupted.clear()
             on_interrupted(requests)
         turn = lowlevel.turn()
-        if turn != lowlevel.GO_ON:
-            before_rest()
+        is_awaited = turn != lowlevel.GO_ON and before_rest()
         if turn == lowlevel.DRAINED:
             lingering.requests_from(fd)
-            if not lingering.stay():
+            if not (is_awaited and lingering.stay()):
                 await trio.lowlevel.wait_readable(fd)
                 lingering.turned()
         elif turn == lowlevel.REST:
