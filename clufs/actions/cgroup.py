@@ -63,9 +63,8 @@ def resources(base: Path) -> set[str]:
 
 
 def make(place: Path) -> None:
-    """Make the directory of an action's cgroup, and its resource's. Raises OSError."""
-    place.parent.mkdir(exist_ok=True)
-    place.mkdir()
+    """Make the directory of an action's cgroup, and those above it that are gone. Raises OSError."""
+    place.mkdir(parents=True)
 
 
 def is_empty(place: Path) -> bool:

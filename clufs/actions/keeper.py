@@ -51,7 +51,7 @@ class Keeper:
         self._selector = selectors.DefaultSelector()
         self._actions: dict[int, Action] = {}
         self._streams: set[Stream] = set()
-        self._ending: set[str] = set()
+        self._ending: dict[int, set[int]] = {}
         self._strays = False
         self._pause_s = ENDING_LOOK_S
         self._next_look = 0.0
@@ -137,8 +137,8 @@ class Keeper:
                 if number in self._actions:
                     self._actions[number].killing = True
                     self._look_soon()
-            case wire.End(resource=resource, unit_ended=unit_ended):
-                self._end(resource, unit_ended)
+            case wire.End():
+                self._end(message)
             case wire.Ask():
                 self._say(wire.Left(self._resources_left(), self._record.units()))
 
@@ -271,13 +271,13 @@ class Keeper:
             action.killing = True
             self._look_soon()
 
-    def _end(self, resource: str, unit_ended: bool) -> None:
-        if unit_ended:
-            self._record.set_unit(resource, None)
-        for action in self._actions.values():
-            if action.resource == resource:
-                action.killing = True
-        self._ending.add(resource)
+    def _end(self, ask: wire.End) -> None:
+        if ask.unit_ended:
+            self._record.set_unit(ask.resource, None)
+        mine = [action for action in self._actions.values() if action.resource == ask.resource]
+        for action in mine:
+            action.killing = True
+        self._ending[ask.order] = {action.number for action in mine}
         self._look_soon()
 
     def _look_soon(self) -> None:
@@ -295,10 +295,10 @@ class Keeper:
                 action.kill()
         if self._strays:
             self._strays = not self._kill_strays()
-        busy = {action.resource for action in self._actions.values() if action.killing}
-        for resource in sorted(self._ending - busy):
-            self._ending.discard(resource)
-            self._say(wire.Emptied(resource))
+        for order, actions in list(self._ending.items()):
+            if not actions & self._actions.keys():
+                del self._ending[order]
+                self._say(wire.Emptied(order))
         self._next_look = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, ENDING_AGAIN_S)
 

@@ -114,16 +114,17 @@ def _be_ordinary(plan: Plan) -> None:
 def _start_script(plan: Plan) -> tuple[int, int]:
     """Its pid and 0, or 0 and the errno that kept it from being run."""
     words = list(plan.argv)
-    try:
-        return _spawn(plan, words), 0
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            return 0, error.errno or errno.EIO
-    # A script without a first line that names its shell, as execvp(3) does.
-    try:
-        return _spawn(plan, [_SHELL, *words]), 0
-    except OSError as error:
-        return 0, error.errno or errno.EIO
+    # A script without a first line that names its shell is run as execvp(3) does.
+    for attempt in (words, [_SHELL, *words]):
+        try:
+            return _spawn(plan, attempt), 0
+        except ValueError:
+            return 0, errno.EINVAL  # an environment that cannot be one
+        except OSError as error:
+            failed = error.errno or errno.EIO
+        if failed != errno.ENOEXEC:
+            break
+    return 0, failed
 
 
 def _spawn(plan: Plan, words: list[str]) -> int:

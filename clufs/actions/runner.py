@@ -72,7 +72,7 @@ class _Connection:
         self.stream = stream
         self.ready = trio.Event()
         self.gone = trio.Event()
-        self.emptied: dict[str, trio.Event] = {}
+        self.emptied: dict[int, trio.Event] = {}
         self.left: list[tuple[trio.Event, list[wire.Left]]] = []
         self._sending = trio.StrictFIFOLock()
 
@@ -108,7 +108,7 @@ class Runner:
     def __init__(
         self, state: Path, lost: Lost = lambda resources: None, machine: Machine | None = None
     ) -> None:
-        self._record = Record(state)
+        self._record = Record(state.absolute())
         self._lost = lost
         self._machine = machine or Machine()
         self._connection: _Connection | None = None
@@ -153,7 +153,7 @@ class Runner:
         words = [str(fd), str(self._record.place.parent), self._machine.systemctl_path()]
         words += [str(self._descriptors), "cgroups" if self._machine.cgroups else "ancestry"]
         return subprocess.Popen(
-            [sys.executable, "-m", "clufs.actions.keeper", *words],
+            [sys.executable, "-P", "-m", "clufs.actions.keeper", *words],
             pass_fds=[fd],
             stdin=subprocess.DEVNULL,
             cwd="/",
@@ -194,9 +194,8 @@ class Runner:
             case wire.Ended(action=number, status=status, error=error):
                 if number in self._under_way:
                     self._under_way[number].end(status, error)
-            case wire.Emptied(resource=resource):
-                if resource in connection.emptied:
-                    connection.emptied.pop(resource).set()
+            case wire.Emptied(order=number):
+                connection.emptied.pop(number).set()
             case wire.Left():
                 event, answer = connection.left.pop(0)
                 answer.append(message)
@@ -284,8 +283,9 @@ class Runner:
                 unit = (await self._left(connection)).units.get(resource)
                 if unit is not None:
                     await self._end_unit(connection, resource, unit)
-                event = connection.emptied.setdefault(resource, trio.Event())
-                await connection.send(wire.End(resource, unit is not None))
+                self._number = number = self._number + 1
+                connection.emptied[number] = event = trio.Event()
+                await connection.send(wire.End(number, resource, unit is not None))
                 await connection.wait(event)
                 return
 

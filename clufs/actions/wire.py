@@ -32,8 +32,10 @@ class Kill(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 class End(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Kill all that is left of a resource's actions, and say when it is gone. unit_ended: its unit is gone already."""
+    """Kill all that is left of a resource's actions, and say when it is gone. unit_ended: its unit is gone already.
+    order: the number of this request."""
 
+    order: int
     resource: str
     unit_ended: bool
 
@@ -66,9 +68,9 @@ class Ended(msgspec.Struct, tag=True, array_like=True, frozen=True):
 
 
 class Emptied(msgspec.Struct, tag=True, array_like=True, frozen=True):
-    """Nothing is left of what a resource's actions had started before End."""
+    """Nothing is left of what a resource's actions had started before the End of this number."""
 
-    resource: str
+    order: int
 
 
 class Left(msgspec.Struct, tag=True, array_like=True, frozen=True):

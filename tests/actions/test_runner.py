@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from clufs.actions import cgroup, leftovers
 from clufs.actions.commands import Machine
 from clufs.actions.record import Record
 from clufs.caa.environment import action_environment
@@ -88,6 +89,27 @@ async def test_a_script_that_cannot_be_run_says_why(here: Actions) -> None:
     done = await here.run("#!/nowhere/sh\n")
     assert (done.ok, done.exit_status) == (False, None)
     assert "No such file" in done.why
+
+
+async def test_an_environment_that_cannot_be_one_is_a_sentence(here: Actions) -> None:
+    done = await here.run("exit 0", environment={**ENVIRONMENT, "USR_A=B": "x", "USR_N": "a\0b"})
+    assert (done.ok, done.exit_status) == (False, None)
+    assert "Invalid argument" in done.why
+
+
+async def test_a_state_directory_may_be_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with actions(Path("state")) as found:
+        assert (await found.run("exit 0")).ok
+
+
+async def test_cgroups_that_somebody_removed_are_made_again(here: Actions) -> None:
+    place = Record(here.state).cgroup()
+    if place is not None:
+        place.rmdir()
+    assert (await here.run("exit 0")).ok
 
 
 async def test_no_script_is_a_sentence(here: Actions) -> None:
@@ -311,6 +333,20 @@ async def test_ending_what_does_not_run_is_done_at_once(either: Actions) -> None
     assert await either.runner.is_empty("never")
 
 
+async def test_each_end_waits_for_what_was_started_before_it(
+    either: Actions, tmp_path: Path
+) -> None:
+    marks = tmp_path_marks(tmp_path)
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            # Those that are under way when an end comes fail.
+            await either.run(daemonised(marks))
+            nursery.start_soon(either.runner.end, "app")
+        await either.run(daemonised(marks))
+        await either.runner.end("app")
+        assert not any(map(is_alive, pids(marks)))
+
+
 async def test_nothing_is_left_when_the_runner_is_cancelled(tmp_path: Path) -> None:
     marks = tmp_path_marks(tmp_path)
     async with actions(tmp_path / "state") as found:
@@ -422,6 +458,27 @@ async def test_a_new_daemon_empties_what_the_old_one_left(
         assert lost == [["app"]]
         assert (await found.run("exit 0", "check")).ok
         assert len(pids(marks)) == count
+
+
+def test_a_member_that_is_a_pid_namespace_leaves_no_cgroup(tmp_path: Path) -> None:
+    """As a lab's member: killed with its process 1, nobody of it is left to remove anything."""
+    marks = tmp_path_marks(tmp_path)
+    (tmp_path / "script").write_text(daemonised(marks))
+    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c"]
+    words += [DAEMON, str(tmp_path / "state"), str(tmp_path / "script"), "True"]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=root) as member:
+        assert member.stdout is not None
+        try:
+            assert member.stdout.readline() == "running\n"
+            place = Record(tmp_path / "state").cgroup()
+            assert (place is None) == (cgroup.own_place() is None)
+        finally:
+            member.kill()
+    if place is not None:
+        until(lambda: cgroup.is_empty(place))
+        leftovers.forget_cgroups(tmp_path / "state")
+        assert not place.exists()
 
 
 # ------------------------------------------------------------- scripts elsewhere
