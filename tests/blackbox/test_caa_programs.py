@@ -232,3 +232,19 @@ def test_another_user_may_look_but_not_touch(clu: Clu, run: Run, slow: Path) -> 
     row = "slow           application    OFFLINE   OFFLINE"
     assert done.stdout.splitlines()[2:] == [row, "0 1"], done.stderr
     assert done.stderr == "caa_start: resources/slow/control: Permission denied\n"
+
+
+def test_an_update_takes_the_profile_anew_or_says_why_not(clu: Clu, run: Run) -> None:
+    run("caa_profile", *CREATE)
+    run("caa_register", "dtcalc")
+    assert run("caa_profile", "-update", "dtcalc", "-o", "ci=5", "-d", "new") == SILENT
+    assert run("caa_register", "-u", "dtcalc") == SILENT
+    registered = run("caa_stat", "-p", "dtcalc")[1]
+    assert "CHECK_INTERVAL=5\nDESCRIPTION=new\n" in registered
+    assert run("caa_profile", "-update", "dtcalc", "-r", "absent") == SILENT
+    status, out, err = run("caa_register", "-u", "dtcalc")
+    assert (status, out) == (1, "")
+    assert err.startswith("caa_register: resource 'dtcalc': dtcalc.cap line ")
+    assert "REQUIRED_RESOURCES: absent: only resources that are registered" in err
+    assert run("caa_stat", "-p", "dtcalc")[1] == registered
+    assert run("caa_register", "-u", "absent")[0] == 1
