@@ -293,3 +293,46 @@ class OtherCluster(PeerError):
     """A member of another cluster."""
 
     counter = "other_clusters"
+
+
+class LunError(ClufsError):
+    """A command to a shared LUN did not end well (EIO); whether it took effect is not known unless said."""
+
+
+class GarbledAnswer(LunError):
+    """Bytes of an array that no standard allows, or an answer cut off (EIO)."""
+
+
+class CheckCondition(LunError):
+    """A LUN refused or failed a command and said why (EIO).
+
+    key, asc, ascq: the sense key and the additional sense code. The message has them in words.
+    """
+
+    def __init__(self, message: str, key: int, asc: int, ascq: int) -> None:
+        super().__init__(message)
+        self.key, self.asc, self.ascq = key, asc, ascq
+
+
+class ReservationConflict(LunError):
+    """The LUN is reserved for others: what every write of a fenced member gets (EBADE, as the kernel has it)."""
+
+    errno = errno.EBADE
+
+
+class LunBusy(LunError):
+    """The LUN has no room for one more command now; nothing was done (EBUSY)."""
+
+    errno = errno.EBUSY
+
+
+class LunTimedOut(LunError):
+    """No answer in time: the command may still take effect (ETIMEDOUT)."""
+
+    errno = errno.ETIMEDOUT
+
+
+class PathLost(LunError):
+    """The connection to a LUN cannot be made or broke; a command under way may still take effect (ENOLINK)."""
+
+    errno = errno.ENOLINK
