@@ -13,7 +13,7 @@ wanted="fuse3 libfuse3-dev pkg-config gcc libc6-dev"
 
 # What the tests drive /clu with, and what they read the man pages with.
 if [ "$purpose" = test ]; then
-    wanted="$wanted attr bash busybox corosync dash ed groff-base iproute2 lsof man-db procps rsync util-linux vim-tiny"
+    wanted="$wanted attr bash busybox corosync dash ed groff-base iproute2 lsof man-db procps redis-server rsync util-linux vim-tiny"
     # OCF agents, and the systemctl that is asked whether it understands us.
     wanted="$wanted resource-agents systemd"
 fi
@@ -52,7 +52,8 @@ if [ -n "$missing" ]; then
         exit 69
     fi
     echo "clufs: $line"
-    export DEBIAN_FRONTEND=noninteractive
+    # Nothing of this is to run as a service of this machine: at runlevel 1 none starts.
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
     apt-get update -qq
     $line -qq >/dev/null
 fi

@@ -73,6 +73,8 @@ def _become(here: str, command: list[str]) -> int:
     _signal_at_parents_death(signal.SIGTERM)
     # Python ignores it, and who ignores a signal passes that on.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # caa_stat and the others of this clufs, installed or not.
+    os.environ["PATH"] = f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', os.defpath)}"
     try:
         os.chdir(here)
     except OSError:
