@@ -85,9 +85,10 @@ def _members(path: Path) -> Iterator[tuple[str, ...]]:
 def _resources(path: Path) -> Iterator[tuple[str, ...]]:
     """A line for each resource and, for those that are watched on every member, each member."""
     for one in _directories(path):
-        target = _word(one / "target")
+        targets = dict(line.partition(" on ")[::-2] for line in _lines(one / "target"))
         for line in _lines(one / "state") or ["-"]:
             state, _, member = line.partition(" on ")
+            target = targets.get(member) or targets.get("") or "-"
             yield (one.name, target, state, member)
 
 

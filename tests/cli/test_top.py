@@ -20,7 +20,8 @@ def bundle(root: Path) -> Path:
         "members/pepicelli/state": "lost\n",
         "resources/clock/target": "ONLINE\n",
         "resources/clock/state": "ONLINE on provolone\n",
-        "resources/lan/target": "ONLINE\n",
+        "resources/lan/target": "ONLINE on provolone\nONLINE on polishham\n",
+        "resources/db/target": "ONLINE\n",
         "resources/lan/state": "ONLINE on provolone\nOFFLINE on polishham\n",
     }
     for name, text in files.items():
@@ -44,6 +45,7 @@ def test_a_screen_has_members_resources_and_busy_locks(tmp_path: Path) -> None:
         "",
         "RESOURCE  TARGET  STATE    MEMBER",
         "clock     ONLINE  ONLINE   provolone",
+        "db        ONLINE  -",
         "lan       ONLINE  ONLINE   provolone",
         "lan       ONLINE  OFFLINE  polishham",
         "",

@@ -44,7 +44,7 @@ def test_a_web_server_moves_with_its_address(lab: Lab, tmp_path: Path) -> None:
     installed(lab, "web", "lan", "web", USR_PAGES=str(tmp_path))
     first = host(lab, "web")
     assert first in NAMES
-    page = "busybox wget -q -T 3 -O - http://10.77.0.80/"
+    page = "timeout 3 busybox wget -q -O - http://10.77.0.80/"
     for member in NAMES:
         assert lab.sh(member, page) == "it works\n"
     second = next(name for name in NAMES if name != first)
