@@ -35,7 +35,7 @@ class EditHandle:
         self.append = bool(flags & os.O_APPEND)
         self.refusals = refusals
         if self.writes:
-            file.writers += 1
+            file.opened()
             if flags & os.O_TRUNC and file.attributes(Caller(0, 0, 0)).size:
                 file.truncate(0)
 

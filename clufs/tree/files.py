@@ -69,9 +69,10 @@ class EditableFile(Item):
     """A file of the registry. record: as last seen, also when the file is gone.
 
     writers: opens for writing. draft: of theirs, None while nothing is written.
+    is_withdrawn: clufs took its name away, as it never had a text; a text that comes gives it back.
     """
 
-    __slots__ = ("directory", "draft", "record", "writers")
+    __slots__ = ("directory", "draft", "is_withdrawn", "record", "writers")
 
     def __init__(self, directory: FilesDirectory, path: bytes, record: FileRecord) -> None:
         super().__init__(path)
@@ -79,6 +80,7 @@ class EditableFile(Item):
         self.record = record
         self.draft: Draft | None = None
         self.writers = 0
+        self.is_withdrawn = False
 
     @property
     def name(self) -> bytes:
@@ -145,6 +147,22 @@ class EditableFile(Item):
         draft.data += bytes(size - len(draft.data))
         draft.touch()
 
+    def opened(self) -> None:
+        """Somebody opens it for writing, and begins with the text that everybody has.
+
+        Only a truncation that is about to be kept counts already, though nobody has it open any more.
+        """
+        draft = self.draft
+        is_left = draft is not None and not self.writers
+        if is_left and (self.draft_has_text or self.directory.is_judged(self.name)):
+            self.draft = None
+        self.writers += 1
+
+    @property
+    def draft_has_text(self) -> bool:
+        """Whether anything but a truncation is being written."""
+        return self.draft is not None and bool(self.draft.data)
+
     def _begun(self) -> Draft:
         if self.draft is None:
             self.draft = Draft(self.look().data)
@@ -161,7 +179,7 @@ class EditableFile(Item):
         was refused stays, and is refused again, until it changes. Raises what refuses it.
         """
         draft = self.draft
-        if draft is None or self.is_gone:
+        if draft is None or (self.is_gone and not self.is_withdrawn):
             return
         if draft.refusal is not None:
             raise draft.refusal
@@ -193,14 +211,18 @@ class EditableFile(Item):
 
     async def put(self, data: bytes, mtime_ns: int) -> None:
         """Keep a text in the registry, under whatever name the file has. Raises NoRoom, NoQuorum."""
-        record = self.look()
         registry = self.directory.registry
-        if record.number:
-            await registry.propose(WriteFile(record.number, data, mtime_ns))
-        else:
-            owner = record.uid, record.gid, record.mode
-            await registry.propose(PutFile(self.path, data, *owner, mtime_ns, new=False))
-        self.look()
+        if self.look().number and not self.is_gone:
+            try:
+                await registry.propose(WriteFile(self.record.number, data, mtime_ns))
+                return
+            except NoSuchName:
+                if not self.is_withdrawn:
+                    raise
+        record = self.record
+        owner = record.uid, record.gid, record.mode
+        await registry.propose(PutFile(self.path, data, *owner, mtime_ns, new=False))
+        self.directory.adopt(self)
 
     # ------------------------------------------------- beside the text
 
@@ -264,6 +286,13 @@ class FilesDirectory(Directory):
         path = state.file_table.path(number)
         if path is not None:
             file.path, file.record = path, state.files[path]
+
+    def adopt(self, file: EditableFile) -> None:
+        """A file was put under its path: from now on it is this one."""
+        record = self.registry.state.files.get(file.path)
+        if record is not None:
+            file.record, file.is_withdrawn = record, False
+            self._items[record.number] = file
 
     # ------------------------------------------------- looking
 

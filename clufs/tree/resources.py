@@ -93,7 +93,8 @@ class ResourcesDirectory(FilesDirectory):
         """The profile before stays; where there was none, none is left."""
         if not self.is_judged(file.name):
             await super().left(file, draft)
-        elif draft.refusal is not None and not file.look().data:
+        elif draft.refusal is not None and not file.look().data and not file.writers:
+            file.is_withdrawn = True
             await self.registry.propose(DropFile(file.path, file.record.number))
 
     async def _judge(self, name: bytes, text: bytes, like: FileRecord, mtime_ns: int) -> None:

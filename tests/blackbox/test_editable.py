@@ -480,3 +480,19 @@ def test_a_profile_that_is_renamed_into_place_while_the_daemon_is_killed(own_clu
         own_clu.start()
         assert (resources / "web.cap").read_text() in (CAP, OTHER)
         assert set(names(resources)) <= {"web.cap", "tmp"}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_right_text_right_after_a_wrong_one(resources: Path, shell: str) -> None:
+    """What is left of the wrong one goes meanwhile; the right one stays, wherever that is."""
+    turn = f"printf '%s' '{HALF}' > $n.cap; printf '%s' '{CAP}' > $n.cap"
+    run(f"for n in $(seq 30); do {turn}; done", resources, shell=shell)
+    until(lambda: names(resources) == sorted(f"{n}.cap" for n in range(1, 31)), "all of them")
+    assert {(resources / name).read_text() for name in names(resources)} == {CAP}
+
+
+def test_what_is_appended_right_after_a_refusal_goes_to_the_profile(resources: Path) -> None:
+    (resources / "web.cap").write_text(CAP)
+    turn = f"printf '%s' '{HALF}' > web.cap; echo '# more' >> web.cap"
+    run(f"for n in 1 2 3 4 5 6 7 8 9; do {turn}; done", resources)
+    assert (resources / "web.cap").read_text() == CAP + "# more\n" * 9
