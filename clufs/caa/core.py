@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class Core:
         self._actions: dict[int, tuple[Operation, Act]] = {}
         self._stories: dict[Operation, Story[int]] = {}
         self._claimed: dict[str, Operation] = {}
+        self._beside: Counter[str] = Counter()
+        self._delayed: list[tuple[Operation, Act]] = []
         self._jobs: dict[int, _Job] = {}
         self._blocked: dict[str, None] = {}
 
@@ -97,7 +100,10 @@ class Core:
         self._blocked[resource.name] = None
 
     def begin(self, operation: Operation, story: Story[int]) -> None:
-        """Run a story up to its first action. What it claims must be free."""
+        """Run a story up to its first action. What it claims must be free.
+
+        One that claims nothing runs beside others of its resource, which is not free before it ends.
+        """
         self._claim(operation, story)
         self._go_on(operation, None)
 
@@ -113,6 +119,9 @@ class Core:
         for name in operation.claims:
             self.table.resources[name].busy = True
             self._claimed[name] = operation
+        if not operation.claims:
+            self.table.resources[operation.resource].busy = True
+            self._beside[operation.resource] += 1
 
     def _go_on(self, operation: Operation, outcome: Outcome | None) -> None:
         story = self._stories[operation]
@@ -123,9 +132,27 @@ class Core:
                 self._finish(operation, int(ended.value))
                 return
             if act.member in self.table.up:
-                self._run(operation, act)
+                if self._beside[act.resource] and self._acts(act):
+                    self._delayed.append((operation, act))
+                else:
+                    self._run(operation, act)
                 return
             outcome = Outcome(False, "the member is not up", lost=True)
+
+    def _acts(self, wanted: Act) -> bool:
+        """Whether an action for the same application is under way on the same member."""
+        place = (wanted.resource, wanted.member)
+        return any((act.resource, act.member) == place for _, act in self._actions.values())
+
+    def _run_delayed(self) -> None:
+        delayed, self._delayed = self._delayed, []
+        for operation, act in delayed:
+            if act.member not in self.table.up:
+                self._go_on(operation, Outcome(False, "the member is not up", lost=True))
+            elif self._acts(act):
+                self._delayed.append((operation, act))
+            else:
+                self._run(operation, act)
 
     def _run(self, operation: Operation, act: Act) -> None:
         number = self.next_action
@@ -147,10 +174,14 @@ class Core:
     def _finish(self, operation: Operation, code: int) -> None:
         del self._stories[operation]
         for name in operation.claims:
-            resource = self.table.resources[name]
-            resource.busy = False
             del self._claimed[name]
-            self.table.reserve(resource, resource.member)
+        if not operation.claims:
+            self._beside[operation.resource] -= 1
+        for name in operation.claims or (operation.resource,):
+            resource = self.table.resources[name]
+            resource.busy = name in self._claimed or self._beside[name] > 0
+            if not resource.busy:
+                self.table.reserve(resource, resource.member)
             self.table.unsettle(name)
         for name in self._blocked:
             self.table.unsettle(name)
@@ -166,6 +197,8 @@ class Core:
         found = self._actions.pop(number, None)
         if found is not None:
             self._go_on(found[0], outcome)
+            if self._delayed:
+                self._run_delayed()
 
     def acting(self, resource: Resource) -> Act | None:
         """Return the action under way for the resource itself."""

@@ -5,7 +5,7 @@ Times are wall clock, seconds since 1970: what one member's planner counted goes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple, TypeAlias
@@ -148,13 +148,15 @@ class ActionEnded:
 class MembersChanged:
     """A view: the members up, in the order in which equals are preferred. joined: those with a new life in it.
 
-    What ran on a member that is not up, or that joined, runs there no more. incarnations: of
-    those up, for the records.
+    What ran on a member that is not up, or that joined, runs there no more. running: of those that
+    joined, the applications whose lock the executor holds all the same: it had been silent when
+    the planner began. incarnations: of those up, for the records.
     """
 
     up: tuple[str, ...]
     joined: tuple[str, ...] = ()
     incarnations: Mapping[str, int] = field(default_factory=dict)
+    running: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,11 @@ class Planner:
         self.table.incarnations = event.incarnations
         if gone:
             self._recovery.members_lost(gone)
+        for member in sorted(joined & event.running.keys()):
+            for name in event.running[member]:
+                resource = self.table.get(name)
+                if resource is not None and resource.is_application:
+                    self._takeover.found(resource, member)
         came = joined | (frozenset(event.up) - before)
         if came:
             self._recovery.members_came(came)

@@ -203,6 +203,8 @@ def gather(
     for one in group:
         if one.runs_on(member):
             continue
+        if one.state == UNKNOWN:
+            return End.UNKNOWN
         if one.target != ONLINE or one.forgotten:
             return End.GIVEN_UP
         left = frozenset(each.name for each in group) - {one.name}

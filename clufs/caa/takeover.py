@@ -11,9 +11,10 @@ from clufs.caa.core import Core
 from clufs.caa.interface import Reason, UnderWay
 from clufs.caa.recovery import Recovery
 from clufs.caa.resources import OFFLINE, ONLINE, UNKNOWN, Again, Resource
-from clufs.caa.stories import Act, End, Operation, Story, started, stopped
+from clufs.caa.stories import Act, End, Operation, Outcome, Story, started, stopped
 
 _CAUSE = "another member plans now"
+_STRAY = "it runs on another member, too"
 
 
 class Takeover:
@@ -30,7 +31,11 @@ class Takeover:
         self._table = core.table
         self._recovery = recovery
         self._running = running
-        self._under_way = {each.resource: each for each in under_way}
+        self._strays: set[tuple[str, str]] = set()
+        self._under_way: dict[str, list[UnderWay]] = {}
+        for each in under_way:
+            if each.member in self._table.up:
+                self._under_way.setdefault(each.resource, []).append(each)
 
     def boot(self) -> None:
         """The whole cluster was down: nothing runs. AUTO_START=0 starts what should have run before."""
@@ -54,11 +59,20 @@ class Takeover:
         """Adopt what is under way, believe what runs, and miss what does not."""
         self._recovery.members_lost(frozenset(self._recorded()) - frozenset(self._table.up))
         for resource in self._applications():
-            action = self._under_way.get(resource.name)
-            holders = self._holders(resource.name)
-            if action is not None and action.member in self._table.up:
-                self._adopt(resource, action)
-            elif holders:
+            actions = sorted(self._under_way.get(resource.name, ()), key=lambda one: one.action)
+            acting = {action.member for action in actions}
+            holders = [one for one in self._holders(resource.name) if one not in acting]
+            if actions and (not holders or actions[-1].entry == "start"):
+                self._adopt(resource, actions)
+                for member in holders:
+                    if resource.member == member:
+                        why = f"it is being started on {actions[-1].member}"
+                        self._table.move(resource, OFFLINE, "", why)
+                    self.found(resource, member)
+                continue
+            for action in actions:
+                self._core.adopt(self._unclaimed(resource), self._also(resource, action), action)
+            if holders:
                 self._found(resource, holders)
             elif resource.state != OFFLINE:
                 self._missing(resource)
@@ -77,30 +91,65 @@ class Takeover:
     def _missing(self, resource: Resource) -> None:
         self._recovery.ended(resource, f"it runs no more on {resource.member}")
 
+    def found(self, resource: Resource, member: str) -> None:
+        """Believe that it runs there; but while it is started elsewhere, have it stopped, to let that go on."""
+        act = self._core.acting(resource)
+        if resource.member == member or (act is not None and act.member == member):
+            return
+        if resource.state == OFFLINE and not resource.busy:
+            self._table.move(resource, ONLINE, member, f"it was found running on {member}")
+        elif (resource.name, member) not in self._strays:
+            self._strays.add((resource.name, member))
+            # It claims nothing: the start that waits for this member's lock has the resource.
+            operation = self._unclaimed(resource)
+            self._core.begin(operation, self._stray(resource, operation, [member]))
+
     def _found(self, resource: Resource, holders: list[str]) -> None:
         keep = resource.member if resource.member in holders else holders[0]
         if (resource.state, resource.member) not in ((ONLINE, keep), (UNKNOWN, keep)):
             self._table.move(resource, ONLINE, keep, f"it was found running on {keep}")
         strays = [member for member in holders if member != keep]
         if strays:
-            operation = self._operation("stop", resource, "it runs on another member, too")
+            operation = self._operation("stop", resource, _STRAY)
             self._core.begin(operation, self._stray(resource, operation, strays))
 
     def _stray(self, resource: Resource, operation: Operation, strays: list[str]) -> Story[int]:
         for member in strays:
-            stray = f"it ran on {resource.member} and on {member}"
-            self._table.note(resource, f"{stray}; it is stopped on {member}")
-            outcome = yield Act(resource.name, member, "stop", operation.reason, stray)
-            if not outcome.ok and not outcome.lost:
-                yield Act(resource.name, member, "clear", operation.reason, stray)
+            self._table.note(resource, f"it was found running on {member}, too: stopped there")
+            yield from self._rid(resource, member, True)
+            self._strays.discard((resource.name, member))
         return 0
 
-    def _adopt(self, resource: Resource, action: UnderWay) -> None:
-        """Wait for an action that an earlier planner ordered, then go on by the target."""
-        verb = "start" if action.entry == "start" else "stop"
+    def _adopt(self, resource: Resource, actions: list[UnderWay]) -> None:
+        """Wait for the action that an earlier planner ordered last, then go on by the target.
+
+        There are more where members were silent before: whatever they start is found then.
+        """
+        *others, last = actions
+        verb = "start" if last.entry == "start" else "stop"
         operation = self._operation(verb, resource, _CAUSE)
-        self._table.reserve(resource, action.member)
-        self._core.adopt(operation, self._adopted(resource, operation, action), action)
+        self._table.reserve(resource, last.member)
+        self._core.adopt(operation, self._adopted(resource, operation, last), last)
+        for other in others:
+            self._core.adopt(self._unclaimed(resource), self._also(resource, other), other)
+
+    def _also(self, resource: Resource, action: UnderWay) -> Story[int]:
+        outcome = yield Act(resource.name, action.member, action.entry, Reason.UNKNOWN, _CAUSE)
+        if action.entry == "start" and outcome.ok:
+            self.found(resource, action.member)
+        elif not outcome.ok and not outcome.lost:
+            yield from self._rid(resource, action.member, action.entry == "start")
+        return 0
+
+    def _rid(self, resource: Resource, member: str, by_script: bool) -> Story[None]:
+        """Have an application run no longer on a member where it should not."""
+        outcome = Outcome(False)
+        if by_script:
+            outcome = yield Act(resource.name, member, "stop", Reason.UNKNOWN, _STRAY)
+        if not outcome.ok and not outcome.lost:
+            outcome = yield Act(resource.name, member, "clear", Reason.UNKNOWN, _STRAY)
+        if not outcome.ok and not outcome.lost and resource.state == OFFLINE:
+            self._table.move(resource, UNKNOWN, member, f"it cannot be stopped on {member}")
 
     def _adopted(self, resource: Resource, operation: Operation, action: UnderWay) -> Story[int]:
         member = action.member
@@ -126,3 +175,7 @@ class Takeover:
     def _operation(self, verb: str, resource: Resource, cause: str) -> Operation:
         claims = frozenset([resource.name])
         return Operation(verb, resource.name, claims, Reason.UNKNOWN, cause, self._core.tell)
+
+    def _unclaimed(self, resource: Resource) -> Operation:
+        nothing: frozenset[str] = frozenset()
+        return Operation("stop", resource.name, nothing, Reason.UNKNOWN, _STRAY, self._core.tell)

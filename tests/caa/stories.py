@@ -155,6 +155,8 @@ class _Story:
         match words:
             case ["ok", name]:
                 return world.end(world.of(name), True)
+            case ["ok", name, member]:
+                return world.end(world.of(name, member), True)
             case ["fail", name, *why]:
                 return world.end(world.of(name), False, " ".join(why))
             case ["late", number]:
@@ -168,8 +170,11 @@ class _Story:
             case ["until", time]:
                 day, hour, minute = (int(part) for part in time.split(":"))
                 return world.wait_until(SUNDAY_S + ((day * 24 + hour) * 60 + minute) * 60.0)
-            case ["takeover"]:
+            case ["takeover", *silent]:
+                world.silent = set(silent)
                 return world.plan()
+            case ["heard", member]:
+                return world.heard_of(member)
             case ["boot", *members]:
                 world.up = tuple(members)
                 return world.plan(booted=True)

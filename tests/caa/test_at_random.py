@@ -86,6 +86,7 @@ class Life:
             (3, self.ends),
             (6, self.wait),
             (2, self.take_over),
+            (3, self.be_heard),
         ]
 
     def live(self, steps: int) -> None:
@@ -199,9 +200,19 @@ class Life:
         self.hear(self.world.wait_until(self.world.now_s + seconds))
 
     def take_over(self) -> None:
-        """Another member plans: nobody hears of the old one's jobs any more."""
+        """Another member plans: nobody hears of the old one's jobs any more. Some member may be silent."""
         self.waiting.clear()
+        self.world.silent.clear()
+        if len(self.world.up) > 1 and self.flip(0.3):
+            self.world.silent.add(self.dice.choice(self.world.up))
         self.hear(self.world.plan())
+
+    def be_heard(self) -> None:
+        """A silent member answers; what it had been told to do before has ended by then."""
+        for member in sorted(self.world.silent):
+            for number in [n for n, one in self.world.actions.items() if one.member == member]:
+                self.world.end(self.world.actions[number], self.flip())
+            self.hear(self.world.heard_of(member))
 
     # What must hold.
 
@@ -230,7 +241,9 @@ class Life:
     def states_are_what_executors_hold(self) -> None:
         for one in self.applications():
             if not one.busy:
-                held = self.world.holds.get(one.name) or set()
+                # One that was found while it was started elsewhere is still being stopped.
+                strays = {a.member for a in self.world.actions.values() if a.resource == one.name}
+                held = self.world.holds.get(one.name, set()) - self.world.silent - strays
                 assert held == ({one.member} if one.member else set()), one.name
 
     def what_is_saved_is_so(self) -> None:

@@ -67,6 +67,8 @@ class World:
         self.wake_s: float | None = None
         self.clock = local
         self.last_action = 0
+        self.silent: set[str] = set()
+        self.told: set[int] = set()
         self._planner: Planner | None = None
 
     @property
@@ -98,16 +100,20 @@ class World:
         running = {
             member: [name for name, held in self.holds.items() if member in held]
             for member in self.up
+            if member not in self.silent
         }
         under_way = [
             UnderWay(one.action, one.resource, one.member, one.entry)
             for one in self.actions.values()
         ]
         self.wake_s = None
+        heard = self._heard()
+        under_way = [one for one in under_way if one.member in heard]
+        self.told = {one.action for one in under_way}
         self._planner = Planner(
             self.records.values(),
             self.profiles,
-            self.up,
+            heard,
             running=running,
             under_way=under_way,
             monitors={} if booted else self.online,
@@ -137,18 +143,35 @@ class World:
     def _begin(self, action: RunAction) -> None:
         assert action.action > self.last_action, "numbers of actions grow"
         self.last_action = action.action
-        assert action.member in self.up, f"{action} on a member that is not up"
+        assert action.member in self._heard(), f"{action} on a member that is not up"
         busy = [one for one in self.actions.values() if one.resource == action.resource]
+        # One that was found elsewhere is stopped there while the start waits for its lock.
+        strays = {one.member for one in busy if one.entry != "start" and one.reason == "unknown"}
+        if action.entry == "start":
+            apart = self.silent | (strays - {action.member})
+            busy = [one for one in busy if one.member not in apart and one.action in self.told]
+        else:
+            busy = [one for one in busy if one.member == action.member]
         assert not busy, f"{action} while {busy} is under way"
         if action.entry == "start":
             held = self.holds.setdefault(action.resource, set())
-            assert held <= {action.member}, f"{action} while {held} hold it"
-            held.add(action.member)
+            # Who waits for a silent member's lock gets it later, or never.
+            assert held <= {action.member} | self.silent | strays, f"{action} while {held} hold it"
+            if not held:
+                held.add(action.member)
         self.actions[action.action] = action
+        self.told.add(action.action)
 
     def end(self, action: RunAction, ok: bool, why: str = "") -> list[Effect]:
-        """Have an action end."""
+        """Have an action end; a start whose lock another member still holds has not got it."""
         del self.actions[action.action]
+        held = self.holds.setdefault(action.resource, set())
+        if action.entry == "start" and held - {action.member}:
+            ok, why = False, "its lock was not granted"
+        elif action.entry == "start":
+            held.add(action.member)
+        elif action.member not in held:
+            ok, why = True, "there was nothing to stop"
         if ok and action.entry != "start":
             self.holds.get(action.resource, set()).discard(action.member)
         return self.step(ActionEnded(action.action, ok, why))
@@ -157,25 +180,37 @@ class World:
         """Whether an action of the resource is under way."""
         return any(one.resource == resource for one in self.actions.values())
 
-    def of(self, resource: str) -> RunAction:
-        """Return the action under way for a resource."""
-        return next(one for one in self.actions.values() if one.resource == resource)
+    def of(self, resource: str, member: str = "") -> RunAction:
+        """Return the action under way for a resource, the one on `member` if there are two."""
+        found = (one for one in self.actions.values() if one.resource == resource)
+        return next(one for one in found if member in ("", one.member))
 
     def lose(self, members: Iterable[str]) -> list[Effect]:
         """Lose members: fenced, so nothing runs there any more."""
         self._empty(members)
         self.up = tuple(member for member in self.up if member not in set(members))
-        return self.step(MembersChanged(self.up))
+        return self.step(MembersChanged(self._heard()))
 
     def join(self, member: str) -> list[Effect]:
         """Have a member join, with a new life where it was up."""
         self._empty([member])
         if member not in self.up:
             self.up = (*self.up, member)
-        return self.step(MembersChanged(self.up, joined=(member,)))
+        return self.step(MembersChanged(self._heard(), joined=(member,)))
+
+    def heard_of(self, member: str) -> list[Effect]:
+        """A member that was silent when the planner began tells what it runs; orders of before have ended there."""
+        self.silent.discard(member)
+        self.up = (*(one for one in self.up if one != member), member)
+        runs = [name for name in sorted(self.holds) if member in self.holds[name]]
+        return self.step(MembersChanged(self._heard(), (member,), running={member: runs}))
+
+    def _heard(self) -> tuple[str, ...]:
+        return tuple(member for member in self.up if member not in self.silent)
 
     def _empty(self, members: Iterable[str]) -> None:
         gone = set(members)
+        self.silent -= gone
         self.actions = {n: one for n, one in self.actions.items() if one.member not in gone}
         for held in self.holds.values():
             held -= gone

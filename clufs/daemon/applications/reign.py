@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -256,7 +257,9 @@ class Reign:
             return
         if member not in self._up:
             self._up[member] = life
-            self._step(self._members_changed(member))
+            # What it runs although it was not heard of: it was silent when this planner began.
+            running = {member: [one.resource for one in report.running]}
+            self._step(replace(self._members_changed(member), running=running))
             if member in self._leaving:
                 self._leaving.discard(member)
                 self._order_inside(i.Drain(member, on=False))
