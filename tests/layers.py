@@ -30,12 +30,12 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 BASE = LEVELS[0]
 HELPERS_ARE_FOR = ("daemon", "cli")
 
-# Whatever would make two runs of the lock manager from one seed differ.
+# Whatever would make two runs of the lock manager or of the planner from one seed differ.
 IMPURE = frozenset(
     "asyncio datetime io logging os pathlib random secrets select selectors signal socket"
     " subprocess threading time trio uuid".split()
 )
-PURE_ROOMS = ("dlm",)
+PURE_ROOMS = ("dlm", "caa")
 
 _LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

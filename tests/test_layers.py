@@ -21,6 +21,7 @@ def test_clufs_keeps_the_rule() -> None:
         ("dlm/node.py", "def f():\n    import time\n", "dlm is pure"),
         ("dlm/node.py", "from os import path\n", "dlm is pure"),
         ("dlm/node.py", "import trio.lowlevel\n", "dlm is pure"),
+        ("caa/machine.py", "import time\n", "caa is pure"),
         ("caa/profile.py", "from clufs.registry import log\n", "caa does not stand above registry"),
         (
             "fuse/ops.py",
