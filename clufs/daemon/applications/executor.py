@@ -350,11 +350,13 @@ class Executor:
             application = self._applications.get(name)
             if application is None:
                 return
+            has_failed_to_stop = application.failed[0] == "stop"
             self._watch_no_more(application)
             if application.stage != "waiting":
                 application.stage = "stopping"
-                with trio.move_on_after(within_s):
-                    await self._runner.run(self._specs.spec(application.order, "stop"))
+                if not has_failed_to_stop:  # stop is not called from UNKNOWN
+                    with trio.move_on_after(within_s):
+                        await self._runner.run(self._specs.spec(application.order, "stop"))
                 await self._runner.end(name)
             self._forget(application)
 

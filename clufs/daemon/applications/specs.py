@@ -31,8 +31,9 @@ class RegistrySpecs:
 
     def spec(self, order: Order, entry: Literal["start", "stop", "check"]) -> ActionSpec:
         """The action of this entry."""
-        profile = _read(order.profile)
         is_ordered = entry == order.entry
+        record = None if is_ordered else self._resources().get(order.resource)
+        profile = _read(order.profile if record is None else record.profile)
         reason = Reason(order.reason) if is_ordered else Reason.SYSTEM
         return ActionSpec(
             order.resource,

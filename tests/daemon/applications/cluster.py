@@ -192,6 +192,18 @@ class Cluster:
         self._see_each_other()
         member.up.quorum_lost()
 
+    async def expel(self, name: str) -> None:
+        """The others give this member up, and it comes back as another life of the same daemon."""
+        member = self.members[name]
+        member.is_cut = True
+        fence = member.locks.lose()
+        self._see_each_other()
+        await member.up.expelled()
+        fence()
+        member.incarnation += 1
+        member.is_cut = member.locks.is_cut = False
+        self._see_each_other()
+
     def _see_each_other(self) -> None:
         members = self.members.items()
         self.view(*(name for name, each in members if each.lives and not each.is_cut))

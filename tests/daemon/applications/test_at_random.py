@@ -47,7 +47,7 @@ class Story:
             self.cut,
             self.leave,
         ]
-        acts += [self.fence, self.come_back, self.fail, self.heal_script]
+        acts += [self.expel, self.fence, self.come_back, self.fail, self.heal_script]
         for _ in range(STEPS):
             await self.random.choice(acts)()
             await trio.sleep(self.random.choice((0.001, 0.01, 0.1, 1, 5, 30)))
@@ -87,6 +87,12 @@ class Story:
             self.note("cut", name)
             self.lost[name] = lambda: None
             self.clu.cut(name)
+
+    async def expel(self) -> None:
+        name = self.random.choice(NAMES)
+        if self._quorum_without(name):
+            self.note("expel", name)
+            await self.clu.expel(name)
 
     async def leave(self) -> None:
         name = self.random.choice(NAMES)

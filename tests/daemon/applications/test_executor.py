@@ -266,3 +266,13 @@ async def test_what_ended_without_an_order_is_told(
     member.executor.ended_by_themselves(["web", "db"])
     await until(lambda: bool(member.told(Report)))
     assert member.told(Report)[-1].running == [] and not member.space.queues[WEB]
+
+
+async def test_stop_is_not_called_again_where_it_has_failed(
+    member: Member, autojump_clock: MockClock
+) -> None:
+    member.script.fails.add("stop")
+    await member.does(1, "start")
+    await member.does(2, "stop")
+    await member.executor.stop_all("quorum is gone", 4.0)
+    assert member.entries == ["start", "stop", "killed"] and not member.space.queues[WEB]
