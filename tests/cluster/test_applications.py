@@ -174,6 +174,19 @@ def test_who_loses_quorum_stops_at_once(lab: Lab, web: Application) -> None:
     assert web.runs_on(FIRST, SECOND, at=FIRST)
 
 
+def test_who_is_left_without_quorum_ends_what_it_runs(lab: Lab, web: Application) -> None:
+    web.write("control", f"start -c {THIRD}")
+    assert web.runs_on(THIRD)
+    lab.do("kill", FIRST)
+    assert within(20, lambda: lab.sh(THIRD, "grep MEMBERS /clu/status/cluster").count("p") == 2)
+    lab.do("kill", SECOND)
+    assert within(20, lambda: web.story == [f"start {THIRD}", f"stop {THIRD}"])
+    pid = web.log.with_name("pid").read_text().strip()
+    assert within(10, lambda: lab.run("exec", THIRD, "--", "kill", "-0", pid).returncode != 0)
+    assert make_whole(lab, lambda member: None) == ""
+    assert web.runs_on(*NAMES)
+
+
 def test_who_leaves_in_good_order_gives_its_applications_away(lab: Lab, web: Application) -> None:
     web.write("control", f"start -c {SECOND}")
     assert web.runs_on(SECOND)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -64,3 +64,20 @@ def local_time(time_s: float) -> i.LocalTime:
     now = time.localtime(time_s)
     day = (int(time_s) + now.tm_gmtoff) // 86400
     return i.LocalTime(day, (now.tm_wday + 1) % 7, now.tm_hour, now.tm_min)
+
+
+def dependents_first(
+    names: Iterable[str], records: Mapping[str, ResourceRecord]
+) -> Iterator[set[str]]:
+    """These applications in the order in which they are to be stopped: groups, each before what it requires."""
+    left = set(names)
+    required = {
+        name: set(profile.required) & left
+        for name in left
+        if name in records and (profile := profile_of(records[name])) is not None
+    }
+    while left:
+        wanted = {each for name in left for each in required.get(name, ())}
+        group = left - wanted or left
+        yield group
+        left = left - group

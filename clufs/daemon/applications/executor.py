@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Literal, Protocol
 
 import trio
@@ -330,16 +330,18 @@ class Executor:
 
     # -------------------------------------------------------------- the ends
 
-    async def stop_all(self, why: str, within_s: float) -> list[str]:
-        """Stop every application at once: its stop entry has so long, then all is ended.
+    async def stop_all(
+        self, why: str, within_s: float, names: Collection[str] | None = None
+    ) -> list[str]:
+        """Stop every application, or these, at once: a stop entry has so long, then all is ended.
 
-        Starts are refused until `reopen`. Returns the names when nothing is left and no lock is held.
+        Starts are refused until `reopen`. Returns the names when nothing of them is left and no lock held.
         """
         self._closed = why
         for action in list(self._actions.values()):
             action.why_cancelled = why
             action.scope.cancel()
-        stopped = list(self._applications)
+        stopped = [name for name in self._applications if names is None or name in names]
         async with trio.open_nursery() as nursery:
             for name in stopped:
                 nursery.start_soon(self._stop_at_once, name, within_s)

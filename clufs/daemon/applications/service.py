@@ -16,6 +16,7 @@ from clufs.actions.monitors import MachineMonitors
 from clufs.actions.runner import Runner
 from clufs.caa.records import ResourceRecord
 from clufs.daemon.applications.asking import Asking, Planning
+from clufs.daemon.applications.commands import dependents_first
 from clufs.daemon.applications.executor import Executor
 from clufs.daemon.applications.messages import (
     Ask,
@@ -138,7 +139,10 @@ class Applications:
         """Before a goodbye: have the applications relocated, stop what is left, and plan no more."""
         with trio.move_on_after(LEAVING_S):
             await self._ask_to_leave()
-        await self.executor.stop_all("this member leaves", LEAVING_S)
+        why = "this member leaves"
+        for names in dependents_first(self.executor.running(), self.resources()):
+            await self.executor.stop_all(why, LEAVING_S, names)
+        await self.executor.stop_all(why, LEAVING_S)
         self.executor.report()
         self.executor.leaving = True
         with trio.move_on_after(PROPOSE_S):
@@ -149,7 +153,7 @@ class Applications:
         if self.planner() is None:
             return
         try:
-            await self.asking.ask(Ask(0, "leave"), lambda line: log.info("leaving: %s", line))
+            await self.asking.ask(Ask(0, "leave"), lambda line: log.debug("leaving: %s", line))
         except ClufsError as error:
             log.warning("the applications cannot be relocated: %s", error)
 

@@ -150,6 +150,22 @@ async def test_who_leaves_alone_stops_what_runs_and_starts_it_again_after_the_bo
         assert clu.where("off") == "OFFLINE"
 
 
+async def test_who_leaves_alone_stops_first_what_requires_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot(PROVOLONE)
+        clu.register("disk")
+        clu.register("db", REQUIRED_RESOURCES="disk")
+        clu.register("web", REQUIRED_RESOURCES="db disk")
+        for name in ("disk", "db", "web"):
+            clu.script(name).takes_s["stop"] = 5
+            await clu.members[PROVOLONE].ask("start", name)
+        await clu.members[PROVOLONE].up.leave()
+        stops = [name for _, what, name in clu.log if what == "stop"]
+        assert stops == ["web", "db", "disk"]
+
+
 async def test_a_daemon_is_killed_and_what_it_ran_is_emptied_before_anything_starts(
     autojump_clock: MockClock,
 ) -> None:
