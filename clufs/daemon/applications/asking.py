@@ -1,7 +1,8 @@
 """Commands of users at this member: they go to the member that plans, and its answers come back.
 
-If that member is lost while a command is under way nobody can tell how far it came, and the user
-hears that. What was set going goes on: the next planner finds it, and the resource's `state` shows it.
+If that member is lost while a command is under way nobody can tell how far it came. What was set
+going goes on: the next planner finds it. A command that says what is to be so is given to it again;
+of a relocation the user hears that nobody knows, and the resource's `state` shows what became of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ import trio
 from clufs.daemon.applications.messages import Ask, JobOver, Message, Said
 from clufs.errors import HostDown
 from clufs.timeouts import PLANNER_AGAIN_S, PLANNER_S, QUERY_S
+
+_SAYS_WHAT_IS_TO_BE = frozenset(
+    ("start", "stop", "update", "maintain", "drain", "leave", "candidates")
+)
 
 
 class Planning(NamedTuple):
@@ -53,10 +58,17 @@ class Asking:
     async def ask(self, command: Ask, say: Callable[[str], None]) -> int:
         """Have a command carried out; its exit status. say: gets each line of progress as it comes.
 
-        Raises HostDown if no member plans, or the one that did is lost on the way.
+        Raises HostDown if no member plans within PLANNER_S, or nobody knows what became of the command.
         """
         while True:
-            end = await self._try(command, await self._find_planner(), say)
+            planner = await self._find_planner()
+            try:
+                end = await self._try(command, planner, say)
+            except HostDown:
+                if command.verb not in _SAYS_WHAT_IS_TO_BE:
+                    raise
+                say(f"{planner.member} planned, and does no more: the next planner is asked again")
+                continue
             if end.taken:
                 return end.exit
             await trio.sleep(PLANNER_AGAIN_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
+from clufs.daemon.applications.messages import Ask
 from clufs.errors import HostDown
 from tests.daemon.applications.cluster import NAMES, Member, cluster
 from tests.daemon.applications.fakes import until
@@ -58,7 +59,26 @@ async def test_the_next_planner_goes_on_when_one_dies(autojump_clock: MockClock)
         await clu.runs("web")
         await clu.runs("db", PEPICELLI)
         assert clu.entries("db") == ["start pepicelli"]
-        assert said == ["provolone planned, and does no more: see the resource's state"]
+        assert said == [
+            "Attempting to start 'db' on member 'pepicelli'",
+            "provolone planned, and does no more: the next planner is asked again",
+            "Resource 'db' is already running on member 'pepicelli'.",
+        ]
+
+
+async def test_of_a_relocation_whose_planner_dies_nobody_knows(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        await clu.members[POLISHHAM].ask("start", "web", member=PEPICELLI)
+        clu.script("web").takes_s["stop"] = 20
+        said: list[str] = []
+        clu.nursery.start_soon(_says, clu.members[POLISHHAM], "web", said, "relocate", POLISHHAM)
+        await until(lambda: clu.entries("web")[-1] == "stop pepicelli")
+        clu.die(PROVOLONE)()
+        lost = "provolone planned, and does no more: see the resource's state"
+        await until(lambda: said[-1] == lost)
+        await until(lambda: clu.entries("web")[-1].startswith("start"), 100)
 
 
 async def test_two_planners_never_save_at_once(autojump_clock: MockClock) -> None:
@@ -230,8 +250,10 @@ async def test_five_hundred_of_a_lost_member_are_not_five_hundred_writes_to_disk
         assert clu.saves - before < 50
 
 
-async def _says(member: Member, resource: str, said: list[str]) -> None:
+async def _says(
+    member: Member, resource: str, said: list[str], verb: str = "start", where: str = PEPICELLI
+) -> None:
     try:
-        await member.ask("start", resource, member=PEPICELLI)
+        await member.up.asking.ask(Ask(0, verb, resource, where), said.append)
     except HostDown as error:
         said.append(str(error))
