@@ -88,8 +88,9 @@ class Recovery(Telling, abc.ABC):
         self._set_shared()
 
     def _set_shared(self) -> None:
-        """Alone and with nobody lost, a name without a block here is nowhere."""
-        self._shared = len(self.members) > 1 or bool(self.lost) or self.suspended
+        """Alone, with nobody lost and all trees built, a name without a block here is nowhere."""
+        alone = len(self.members) <= 1 and not (self.lost or self._recovering)
+        self._shared = self.suspended or not alone
         if not self._shared:
             self._idle.clear()
             self.directory.masters.clear()
@@ -299,7 +300,9 @@ class Recovery(Telling, abc.ABC):
         effects += [Send(member, Settled(self.view)) for member in self._others()]
         self._settle_trees(self.member, self.view)
         effects.append(Recovered(self.view, *self._rebuilt))
-        return [*effects, *self._let_go(now), *self._after_recovery(now)]
+        effects += self._let_go(now)
+        self._set_shared()
+        return [*effects, *self._after_recovery(now)]
 
     def _after_recovery(self, now: float) -> Sequence[Effect]:
         """What else is to be done when the recovery is over."""

@@ -162,6 +162,46 @@ def test_what_is_asked_before_the_new_master_is_told_waits_and_proves_the_value(
         assert views.nodes[B].blocks[other].valid
 
 
+def alone_in_recovery(names: list[bytes]) -> Views:
+    """A has PR on each, was told so by C, and is the only one left; it has not built all yet."""
+    views = cluster_of()
+    for name in names:
+        holds(views, C, "m", "NL", name)
+        holds(views, A, "p", "PR", name)
+    for member in (B, C):
+        views.loses(member, crashed=True)
+    views.unfenced.clear()
+    views.zombies.clear()
+    views.install()
+    views.learn(A)
+    views.granted()
+    assert views.nodes[A].wants_turn()
+    return views
+
+
+def test_who_is_left_alone_grants_nothing_in_a_tree_that_is_not_built() -> None:
+    names = names_that_move_to(A)
+    views = alone_in_recovery(names)
+    views.says(A, "q", "EX", names[-1])
+    assert views.granted() == []
+    settle(views)
+    assert views.lock(A, "q", names[-1]).granted is None
+    views.says(A, "p", "UN", names[-1])
+    assert views.granted() == [f"q@{A}1"]
+
+
+def test_who_is_left_alone_has_sublocks_where_the_lock_above_is() -> None:
+    names = names_that_move_to(A)
+    views = alone_in_recovery(names)
+    below = names[-1] + b".sub/s"
+    views.says(A, "p", "EX", below, parent=views.lock(A, "p", names[-1]))
+    settle(views)
+    assert views.lock(A, "p", below).granted is Mode.EX
+    node = views.nodes[A]
+    views.dies(A, "p", abnormal=False)
+    assert not node.blocks and not node.copies and not node.shared
+
+
 def test_what_is_given_up_before_the_new_master_is_told_was_never_asked() -> None:
     names = names_that_move_to(B)
     views = master_lost(names, "CR")
