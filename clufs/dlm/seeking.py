@@ -143,6 +143,7 @@ class Seeking(Unheard, abc.ABC):
             self._sequence = max(self._sequence, message.floor)
             if root not in self.blocks and root not in self._idle:
                 self._master_anew(now, root)
+            self._seeking[root] = []  # so that the first of these does not make it give the name up
         else:
             self._remember(root, master)
         effects: Effects = []
@@ -158,6 +159,8 @@ class Seeking(Unheard, abc.ABC):
             else:
                 copy.rsb.master = master
                 effects += self._pass_on(copy, event)
+        if here:
+            self._seeking.pop(root, None)
         return effects + self._drop_idle()
 
     def _take_home(self, now: float, copy: Copy, event: Asked) -> Effects:
@@ -193,7 +196,8 @@ class Seeking(Unheard, abc.ABC):
         root = root_of(message.name)
         if root in self.blocks or root in self._idle:
             effects = self._serve(now, message)
-            if self._usage.asked(root, message.id.member) and root in self._idle:
+            is_its = self._usage.asked(root, message.id.member)
+            if is_its and root in self._idle and root not in self._seeking:
                 return [*effects, *self._give_up(root)]
             return effects
         if not self._is_complete(root):
@@ -272,10 +276,16 @@ class Seeking(Unheard, abc.ABC):
             self._idle[name] = None
 
     def _drop_idle(self) -> list[Effect]:
-        """Give up the names that have been idle for longest, where there are too many."""
+        """Give up the names that have been idle for longest, where there are too many.
+
+        Not while the directory has still to say who masters them: its answer would come too late.
+        """
         effects: list[Effect] = []
         while len(self._idle) > IDLE_NAMES_KEPT and not self.suspended:
-            effects += self._give_up(next(iter(self._idle)))
+            root = next((root for root in self._idle if root not in self._seeking), None)
+            if root is None:
+                break
+            effects += self._give_up(root)
         return effects
 
     def _give_up(self, root: bytes) -> list[Effect]:

@@ -40,6 +40,7 @@ from clufs.dlm.messages import (
 )
 from clufs.dlm.modes import Mode
 from clufs.dlm.node import Node
+from clufs.limits import REMASTER_AFTER
 from tests.dlm.cluster import MEMBERS, Cluster
 from tests.dlm.cluster_of_one import Person, Story, parse
 from tests.dlm.oracle import deadlocked
@@ -246,3 +247,31 @@ def test_a_release_that_its_master_refuses_is_not_over_at_home(end: str) -> None
     cluster.settle()
     assert (B, "HasSublocks") in cluster.refused()
     assert cluster.lock(B, "q").granted is Mode.PR
+
+
+def test_a_name_that_is_taken_is_not_given_up_while_its_first_requests_are_served() -> None:
+    """B has asked so much of A, while A was becoming the master, that A would give an idle name up."""
+    cluster = Cluster()
+    name = name_with_directory(C)
+    cluster.says(A, "a", "NL", name)
+    cluster.settle()
+    for line in ["NL", "UN"] * (REMASTER_AFTER // 2):
+        cluster.says(B, "b", line, name)
+        cluster.settle()
+    cluster.says(A, "a", "UN", name)
+    for line in ("NL", "UN"):
+        cluster.says(B, "b", line, name)
+        cluster.settle()
+    assert cluster.nodes[A].master_hint(name) is None
+    cluster.says(A, "first", "NL", name)
+    for number in range(REMASTER_AFTER // 2):
+        for line in ("NL", "UN"):
+            cluster.says(B, f"b{number}", line, name)
+            cluster.deliver((B, A))
+    cluster.withdraws(A, "first", name)
+    cluster.says(A, "last", "EX", name)
+    cluster.settle()
+    cluster.says(C, "c", "EX", name)
+    cluster.settle()
+    assert cluster.lock(A, "last", name).granted is Mode.EX
+    assert cluster.lock(C, "c", name).granted is None
