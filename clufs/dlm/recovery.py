@@ -246,7 +246,7 @@ class Recovery(Telling, abc.ABC):
             ]
             effects.append(Send(member, Gather(self.view, (), True)))
         own = {root: self.member for root in gathering if self._has_copies(root)}
-        effects += [*self._hand_in(now, own), *self._forget_ended(own)]
+        effects += [*self._hand_in(now, own), *self._forget_ended(gathering)]
         self._work.append(self._let_go)
         return effects if self._gathered_by else [*effects, *self._all_gathered(now)]
 
@@ -275,7 +275,7 @@ class Recovery(Telling, abc.ABC):
             self._held.append((sender, message))
             return []
         masters = {root: sender for root in message.names if self._has_copies(root)}
-        effects = [*self._hand_in(now, masters), *self._forget_ended(masters)]
+        effects = [*self._hand_in(now, masters), *self._forget_ended(frozenset(message.names))]
         return [*effects, Send(sender, Gathered(self.view))] if message.is_all else effects
 
     def _on_gathered(self, now: float, sender: str, message: Gathered) -> Sequence[Effect]:

@@ -14,6 +14,7 @@ from clufs.dlm.interface import (
     Done,
     Effect,
     Life,
+    OwnerEnded,
     Received,
     Refuse,
     Resumed,
@@ -27,6 +28,7 @@ from clufs.dlm.messages import (
     BlockCopies,
     Copies,
     End,
+    Gather,
     Gathered,
     Granted,
     Id,
@@ -275,3 +277,38 @@ def test_a_name_that_is_taken_is_not_given_up_while_its_first_requests_are_serve
     cluster.settle()
     assert cluster.lock(A, "last", name).granted is Mode.EX
     assert cluster.lock(C, "c", name).granted is None
+
+
+def test_what_was_asked_about_a_lock_that_ended_before_its_tree_was_gathered_is_over() -> None:
+    """B is to rebuild a tree of which nothing is left. What it answers before it has said that it has is
+    not believed, so that only A can end what A asked."""
+    lives = (Life(A, 1), Life(B, 1))
+    node, person = Node(A, 1, (*lives, Life(C, 1)), 1), Person("p")
+    names = (b"db/%d" % at for at in range(99))
+    views = (sorted((A, B)), sorted((A, B, C)))
+    name = next(n for n in names if all(directory_member(n, view) == B for view in views))
+
+    def steps(event: Any) -> list[Message]:
+        effects = node.step(0.0, event)
+        return [effect.message for effect in effects if isinstance(effect, Send)]
+
+    steps(Asked(person, name, parse("EX"), "p"))
+    (ask,) = steps(Received(B, LookedUp(1, name, C, 0)))
+    assert isinstance(ask, Ask)
+    steps(Received(C, Granted(1, ask.id, Mode.EX, 5, True, b"", True, 4)))
+    steps(ViewInstalled(2, lives, frozenset({Life(C, 1)})))
+    (release,) = steps(Asked(person, name, parse("UN"), "p"))
+    assert isinstance(release, Ask)
+    steps(ViewInstalled(3, lives, frozenset()))
+    steps(OwnerEnded(person, False))
+    other = next(n for n in names if directory_member(n, sorted((A, B))) == A)
+    for message in (
+        Unsettled(3, (other,)),
+        End(3),
+        Gather(3, (name,), True),
+        NotMaster(3, release.id),
+        Gathered(3),
+        Settled(3),
+    ):
+        steps(Received(B, message))
+    assert not [one for one in node.open_requests() if isinstance(one, Ask)]
