@@ -271,8 +271,8 @@ class Rebuild(Homes, abc.ABC):
         for copy in [*copies.granted, *copies.waiting]:
             assert isinstance(copy, Copy)
             granted, opened = copy.granted, self._open_on[copy]
-            if granted is None and not opened:
-                continue  # it was not sent yet: its master is being sought
+            if granted is None and not any(map(self._is_lock_request, opened)):
+                continue  # it was not sent yet, or turned away: its master is being sought
             self._ticket = max(self._ticket, copy.place)
             self._take_out(copy)
             for id in opened:

@@ -312,3 +312,37 @@ def test_what_was_asked_about_a_lock_that_ended_before_its_tree_was_gathered_is_
     ):
         steps(Received(B, message))
     assert not [one for one in node.open_requests() if isinstance(one, Ask)]
+
+
+def test_a_new_lock_that_was_turned_away_is_not_built_with_what_followed_it() -> None:
+    """C did not master the name when p asked, and does when q asks; then it is lost. p has not been
+    asked of anybody then, only its cancel has."""
+    lives = (Life(A, 1), Life(B, 1))
+    node = Node(A, 1, (*lives, Life(C, 1)), 1)
+    names = (b"db/%d" % at for at in range(99))
+    name = next(
+        n
+        for n in names
+        if directory_member(n, sorted((A, B))) == A and directory_member(n, sorted(MEMBERS)) == B
+    )
+    p, q = Person("p"), Person("q")
+
+    def steps(event: Any) -> list[Message]:
+        heard.extend(effects := node.step(0.0, event))
+        return [effect.message for effect in effects if isinstance(effect, Send)]
+
+    heard: list[Effect] = []
+    steps(Asked(p, name, parse("PR"), "p", "p"))
+    (first,) = steps(Received(B, LookedUp(1, name, C, 0)))
+    (second,) = steps(Asked(q, name, parse("PR"), "q", "q"))
+    assert isinstance(first, Ask) and isinstance(second, Ask)
+    steps(Asked(p, name, parse("CANCEL"), "p", "cancel"))
+    steps(Received(C, NotMaster(1, first.id)))
+    steps(Received(C, Granted(1, second.id, Mode.PR, 5, True, b"", True, 4)))
+    heard.clear()
+    steps(ViewInstalled(2, lives, frozenset()))
+    steps(Received(B, End(2)))
+    ended = [(type(one), one.client) for one in heard if isinstance(one, Done | Refuse)]
+    assert ended == [(Done, "cancel"), (Refuse, "p")]
+    assert q.locks[name].granted is Mode.PR
+    assert node.open_requests() == []
