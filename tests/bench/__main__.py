@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from clufs.daemon.process import mind_the_collector
-from tests.bench import cluster, crowd, daemon, placement, recovery, shells, system_calls
+from tests.bench import checks, cluster, crowd, daemon, placement, recovery, shells, system_calls
 from tests.bench.core import many_elsewhere
 from tests.bench.measure import TINY, Size
 from tests.bench.report import Row, Target, figure, machine, table, write_json
@@ -62,6 +62,7 @@ _PARTS: dict[str, Callable[[Size, Path], Iterator[Row]]] = {
     "alone": _alone,
     "locks": _many_locks,
     "placement": placement.measure,
+    "checks": checks.measure,
     "cluster": cluster.measure,
     "recovery": recovery.measure,
 }

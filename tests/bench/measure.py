@@ -26,6 +26,7 @@ class Size:
     recovered: int = 100_000
     recovery_s: float = 6.0
     resources: int = 500
+    checked_s: float = 10.0
 
 
 TINY = Size(
@@ -41,6 +42,7 @@ TINY = Size(
     recovered=20,
     recovery_s=0.5,
     resources=20,
+    checked_s=0.1,
 )
 """Enough to see that everything can be measured."""
 

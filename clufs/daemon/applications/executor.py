@@ -312,7 +312,7 @@ class Executor:
         application.failed = ("", "")
 
     async def _check(self, application: _Application, scope: trio.CancelScope) -> None:
-        """Call the check entry every CHECK_INTERVAL until it fails; the planner decides what follows."""
+        """Call the check entry every CHECK_INTERVAL; whenever it fails the planner decides what follows."""
         with scope:
             while True:
                 interval_s = self._specs.check_interval_s(application.order)
@@ -322,11 +322,10 @@ class Executor:
                 async with self._checking:
                     spec = self._specs.spec(application.order, "check")
                     result = await self._runner.run(spec)
+                application.failed = ("", "") if result.ok else ("check", result.why)
                 if not result.ok:
-                    application.failed = ("check", result.why)
                     name = application.order.resource
                     self._tell(CheckFailed(self.planner, name, result.why))
-                    return
 
     # -------------------------------------------------------------- the ends
 

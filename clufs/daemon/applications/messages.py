@@ -103,7 +103,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
 
 
 class CheckFailed(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
-    """The check entry of an application that runs here failed; it is not checked until an order comes."""
+    """The check entry of an application that runs here failed; it is called again, until an order comes."""
 
     planner: int
     resource: str
