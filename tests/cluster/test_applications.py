@@ -1,43 +1,20 @@
-"""Applications on a real lab: they run, move and come back, and never on two members at once.
+"""Applications on a real lab: they run, move and come back, and never on two members at once."""
 
-The outside oracle: a running instance holds flock(2) on a file that is not clufs's, and the kernel lets go of it
-when the last of its processes is gone; one that finds it held has found two instances.
-"""
-
+import os
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.applications import RESOURCES, Application
 from tests.cluster.lab import NAMES, Lab, within
-from tests.cluster.torture.faults import make_whole
+from tests.cluster.torture.faults import draw, make_whole, strike
 
 pytestmark = pytest.mark.timeout(180)
 
 FIRST, SECOND, THIRD = NAMES
-RESOURCES = "/clu/resources"
-HELD = 75
-SCRIPT = """#!/bin/sh
-me=$(readlink /clu/members/self)
-case $1 in
-start)
-    sleep {slow}
-    (
-        flock -n -E {held} {place}/running sh -c 'echo $$ > {place}/pid; exec sleep 100000'
-        [ $? = {held} ] && echo "twice $me" >> {place}/log
-    ) &
-    echo "start $me" >> {place}/log
-    ;;
-stop)
-    echo "stop $me" >> {place}/log
-    kill $(cat {place}/pid) || :
-    ;;
-check)
-    kill -0 $(cat {place}/pid)
-    ;;
-esac
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,49 +24,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab.do("up")
     yield lab
     assert lab.run("down").returncode == 0
-
-
-class Application:
-    """A registered application with its oracle."""
-
-    def __init__(self, lab: Lab, place: Path, name: str, slow: str = "0", **more: object) -> None:
-        self.lab = lab
-        self.name = name
-        self.log = place / "log"
-        self.log.touch()
-        (place / f"{name}.scr").write_text(SCRIPT.format(place=place, slow=slow, held=HELD))
-        lines = {"TYPE": "application", "NAME": name, "ACTION_SCRIPT": f"{name}.scr", **more}
-        (place / f"{name}.cap").write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
-        lab.sh(
-            FIRST,
-            f"cp {place}/{name}.scr /clu/scripts/ && chmod 755 /clu/scripts/{name}.scr"
-            f" && cp {place}/{name}.cap {RESOURCES}/ && mkdir {RESOURCES}/{name}",
-        )
-
-    def says(self, file: str, member: str = THIRD) -> str:
-        return self.lab.sh(member, f"cat {RESOURCES}/{self.name}/{file}").strip()
-
-    def write(self, file: str, text: str, member: str = SECOND) -> None:
-        self.lab.sh(member, f"echo {text} > {RESOURCES}/{self.name}/{file}")
-
-    def runs_on(self, *members: str, at: str = THIRD, patience_s: float = 40) -> bool:
-        """Whether it comes to run on one of these, as the member `at` sees it."""
-        states = [f"ONLINE on {member}" for member in members]
-        return within(patience_s, lambda: self.says("state", at) in states)
-
-    @property
-    def story(self) -> list[str]:
-        """What the instances wrote."""
-        return self.log.read_text().splitlines()
-
-    def end(self) -> None:
-        """Nobody ever found two of it; it goes."""
-        self.lab.run("heal")
-        assert make_whole(self.lab, lambda member: None) == ""
-        assert not [line for line in self.story if line.startswith("twice")]
-        self.write("target", "OFFLINE")
-        files = f"{RESOURCES}/{self.name}.cap /clu/scripts/{self.name}.scr"
-        self.lab.sh(THIRD, f"rmdir {RESOURCES}/{self.name} && rm {files}")
 
 
 @pytest.fixture
@@ -203,3 +137,37 @@ def _planner(lab: Lab, at: str = THIRD) -> str:
 def _held(lab: Lab, name: str, member: str) -> bool:
     report = lab.sh(member, f"cat /clu/status/locks/.caa/app/{name} 2> /dev/null || :")
     return f"GRANTED EX - {member}" in report
+
+
+@pytest.mark.timeout(400)
+def test_random_faults_leave_nothing_down_and_nothing_twice(lab: Lab, tmp_path: Path) -> None:
+    """FAULTS=1000 SEED=1 makes a night of it."""
+    faults, seed = int(os.environ.get("FAULTS", "3")), int(os.environ.get("SEED", "1"))
+    dice = random.Random(seed)
+    made = []
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        made.append(Application(lab, tmp_path / name, name, CHECK_INTERVAL=2))
+        made[-1].write("target", "ONLINE")
+    for number in range(faults):
+        where = f"fault {number} of SEED={seed}"
+        _meddle(lab, dice)
+        fault = draw(dice)
+        strike(lab, fault)
+        _meddle(lab, dice)
+        assert make_whole(lab, lambda member: None) == "", f"{where}: {fault.name}"
+        for app in made:
+            assert not app.doubled, f"{where}: {fault.name}: {app.story}"
+            said = app.says("target"), app.says("state"), app.says("history")
+            assert app.is_as_wanted(60), f"{where}: {fault.name}: {app.name} {said}"
+    for app in made:
+        app.end()
+
+
+def _meddle(lab: Lab, dice: random.Random) -> None:
+    """Somebody wants something, wherever that may be possible."""
+    member, other = dice.sample(NAMES, 2)
+    name = dice.choice(("one", "two", "three"))
+    order = dice.choice(("start", "start", "stop", "relocate", f"start -c {other}"))
+    line = f"timeout 5 sh -c 'echo {order} > {RESOURCES}/{name}/control'"
+    lab.run("exec", member, "--", "sh", "-c", line)
