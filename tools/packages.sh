@@ -16,6 +16,8 @@ if [ "$purpose" = test ]; then
     wanted="$wanted attr bash busybox corosync dash ed groff-base iproute2 lsof man-db procps redis-server rsync util-linux vim-tiny"
     # OCF agents, and the systemctl that is asked whether it understands us.
     wanted="$wanted resource-agents systemd"
+    # The suites that our array must pass, and the library that clufs reaches iscsi:// LUNs with.
+    wanted="$wanted libiscsi-bin"
 fi
 
 # Whose locks the benchmark compares with.
