@@ -23,8 +23,8 @@ _caa() {
     local program=${COMP_WORDS[0]##*/} options words
     COMPREPLY=()
     case $program in
-    caa_start) options='-c -f -all -q' ;;
-    caa_stop) options='-c -f -all -q' ;;
+    caa_start) options='-c -f -n -all -q' ;;
+    caa_stop) options='-c -f -n -all -q' ;;
     caa_relocate) options='-s -c -f -n -q' ;;
     caa_balance) options='-all -s -n -q' ;;
     caa_register) options='-u -q' ;;

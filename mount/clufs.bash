@@ -6,7 +6,7 @@ _clufs() {
     COMPREPLY=()
 
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen import-ase top lab --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen drain what-if import-ase top lab --help --version' -- "$cur")
         return
     fi
     case $command in
@@ -27,6 +27,20 @@ _clufs() {
         elif [[ $cur == -* ]]; then
             mapfile -t COMPREPLY < <(compgen -W '--dir' -- "$cur")
         fi
+        return
+        ;;
+    drain)
+        if [[ $cur == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W '--off -n -q --help' -- "$cur")
+        else
+            mapfile -t COMPREPLY < <(compgen -W "$(_clufs_members)" -- "$cur")
+        fi
+        return
+        ;;
+    what-if)
+        word=lost
+        ((COMP_CWORD > 2)) && word=$(_clufs_members)
+        mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
         return
         ;;
     import-ase)
@@ -71,6 +85,14 @@ _clufs() {
         fi
         ;;
     esac
+}
+
+_clufs_members() {
+    local path
+    for path in "${CLU_ROOT:-/clu}"/members/*/; do
+        path=${path%/}
+        [[ -d $path ]] && printf '%s\n' "${path##*/}"
+    done
 }
 
 _clufs_lab() {

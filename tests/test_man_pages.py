@@ -199,6 +199,8 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs doctor -", {"--config"}),
         ("clufs keygen -", {"--dir"}),
         ("clufs import-ase --", {"--dir", "--force"}),
+        ("clufs drain -", {"--off", "-n", "-q", "--help"}),
+        ("clufs what-if ", {"lost"}),
         ("clufs top -", {"-b", "-d", "-n"}),
         ("clufs lab re", {"resume", "restart"}),
         ("clufs lab up --m", {"--members"}),
@@ -221,6 +223,20 @@ def test_completion_knows_the_members_of_a_lab(tmp_path: Path) -> None:
         (tmp_path / name / "clufs.toml").touch()
     assert offers(f"clufs lab kill --dir {tmp_path} p") == {"provolone", "polishham"}
     assert offers(f"clufs lab up --dir {tmp_path} ") == set()
+
+
+def test_completion_knows_the_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("provolone", "polishham"):
+        (tmp_path / "members" / name).mkdir(parents=True)
+    monkeypatch.setenv("CLU_ROOT", str(tmp_path))
+    assert offers("clufs drain p") == {"provolone", "polishham"}
+    assert offers("clufs what-if lost po") == {"polishham"}
+
+
+def test_the_options_of_drain_are_documented_and_exist() -> None:
+    listed = set(re.findall(r"^  (-{1,2}\w+)", usage("clufs", "drain", "--help"), re.M)) - {"-h"}
+    assert tagged("clufs.8", "clufs drain") == listed
+    assert "clufs what-if lost MEMBER" in usage("clufs", "what-if", "--help")
 
 
 def offers(line: str) -> set[str]:

@@ -196,6 +196,15 @@ class Tree:
         if not self.resources.is_dir():
             raise Refused(f"{self.resources} is not there: is clufsd running?")
 
+    def member(self, name: str) -> Path:
+        """The directory of a member. Raises Refused for one that is not configured."""
+        members = self.root / "members"
+        if not members.is_dir():
+            raise Refused(f"{members} is not there: is clufsd running?")
+        if not name or "/" in name or name.startswith(".") or not (members / name).is_dir():
+            raise Refused(f"Could not find member '{name}': it is not configured")
+        return members / name
+
     def directory(self, name: str) -> Path:
         """Where a registered resource is; raises Refused if it is not registered."""
         directory = self.resources / name
@@ -301,15 +310,22 @@ def _locale() -> list[str]:
 
 
 def command(tree: Tree, name: str, line: str, quiet: bool) -> int:
-    """Give a resource's `control` one line, print what it answers, return the exit status that ends it.
+    """Give a resource's `control` one line: `converse`. Raises Refused."""
+    control = tree.directory(name) / "control"
+    see = f"caa_stat {name} shows what became of it"
+    return converse(tree, control, f"resource '{name}'", line, quiet, see)
+
+
+def converse(tree: Tree, path: Path, whose: str, line: str, quiet: bool, see: str) -> int:
+    """Write one line to a file, print what it answers, return the exit status that ends it.
 
     Raises Refused with the reason if the line is refused, or if there is no end to what it answers.
+    whose: names the file in that sentence; see: says where to look then.
     """
-    directory = tree.directory(name)
     try:
-        fd = os.open(directory / "control", os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise Refused(f"{directory / 'control'}: {tree.why(error)}") from error
+        raise Refused(f"{path}: {tree.why(error)}") from error
     try:
         os.write(fd, line.encode(errors="surrogateescape"))
         for answer in _lines(fd):
@@ -319,12 +335,10 @@ def command(tree: Tree, name: str, line: str, quiet: bool) -> int:
             if not quiet:
                 print(answer, flush=True)
     except OSError as error:
-        raise Refused(f"resource '{name}': {tree.why(error)}") from error
+        raise Refused(f"{whose}: {tree.why(error)}") from error
     finally:
         os.close(fd)
-    raise Refused(
-        f"resource '{name}': the answer broke off; caa_stat {name} shows what became of it"
-    )
+    raise Refused(f"{whose}: the answer broke off; {see}")
 
 
 def _lines(fd: int) -> Iterator[str]:

@@ -21,13 +21,14 @@ def _parser() -> Parser:
     parser = Parser(
         "caa_start",
         "Start applications; restart networks, tapes and changers that failed too often.",
-        "caa_start RESOURCE ... [-c MEMBER] [-f] [-q]\n"
-        "caa_start [USR_NAME=VALUE] ... RESOURCE [-c MEMBER] [-f] [-q]\n"
-        "caa_start -all [-q]",
+        "caa_start RESOURCE ... [-c MEMBER] [-f] [-n] [-q]\n"
+        "caa_start [USR_NAME=VALUE] ... RESOURCE [-c MEMBER] [-f] [-n] [-q]\n"
+        "caa_start -all [-n] [-q]",
     )
     parser.names("the resources; USR_NAME=VALUE counts instead of the profile's value")
     parser.add_argument("-c", metavar="MEMBER", help="start on this member")
     parser.flag("-f", "start or relocate what they require, too")
+    parser.flag("-n", "print what would be done, and do nothing")
     parser.flag("-all", "every application that does not run")
     parser.quiet()
     return parser
@@ -43,7 +44,8 @@ def _main(argv: Sequence[str]) -> int:
     if options.all:
         idle = [each for each in tree.applications() if not each.is_online()]
         names = [each.name for each in in_order_of_need(idle)]
-    words = [*(["-c", options.c] if options.c else []), *(["-f"] if options.f else [])]
+    words = ["-c", options.c] if options.c else []
+    words += [flag for flag, given in (("-f", options.f), ("-n", options.n)) if given]
     line = control_line("start", *words, variables=variables)
     return Teller("caa_start", options.q).each(
         names, lambda name: command(tree, name, line, options.q)

@@ -22,14 +22,15 @@ def _parser() -> Parser:
     parser = Parser(
         "caa_stop",
         "Stop applications.",
-        "caa_stop RESOURCE ... [-f] [-q]\n"
-        "caa_stop [USR_NAME=VALUE] ... RESOURCE [-f] [-q]\n"
-        "caa_stop -c MEMBER ... [-f] [-q]\n"
-        "caa_stop -all [-f] [-q]",
+        "caa_stop RESOURCE ... [-f] [-n] [-q]\n"
+        "caa_stop [USR_NAME=VALUE] ... RESOURCE [-f] [-n] [-q]\n"
+        "caa_stop -c MEMBER ... [-f] [-n] [-q]\n"
+        "caa_stop -all [-f] [-n] [-q]",
     )
     parser.names("the applications; USR_NAME=VALUE counts instead of the profile's value")
     parser.add_argument("-c", metavar="MEMBER", nargs="+", help="those that run on these members")
     parser.flag("-f", "stop those that require them too, and ignore stops that fail")
+    parser.flag("-n", "print what would be done, and do nothing")
     parser.flag("-all", "every application")
     parser.quiet()
     return parser
@@ -51,7 +52,8 @@ def _main(argv: Sequence[str]) -> int:
         parser.error("name a resource, or say -c MEMBER or -all")
     tree = Tree()
     names = names or _names(tree, options)
-    line = control_line("stop", *(["-f"] if options.f else []), variables=variables)
+    words = [flag for flag, given in (("-f", options.f), ("-n", options.n)) if given]
+    line = control_line("stop", *words, variables=variables)
     return Teller("caa_stop", options.q).each(
         names, lambda name: command(tree, name, line, options.q)
     )

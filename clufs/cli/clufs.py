@@ -12,6 +12,8 @@ COMMANDS = {
     "run": ("clufs.cli.run", "hold a lock while a command runs"),
     "doctor": ("clufs.cli.doctor", "what this machine lacks, and the line that mends it"),
     "keygen": ("clufs.cli.keygen", "the keys by which members know each other"),
+    "drain": ("clufs.cli.drain", "have all applications leave a member, and none come"),
+    "what-if": ("clufs.cli.what_if", "what would be done if a member were lost"),
     "import-ase": ("clufs.cli.import_ase", "profiles and scripts out of what ASE services were"),
     "top": ("clufs.cli.top", "members, resources and the busiest locks, live"),
     "lab": ("clufs.cli.lab", "a cluster on this machine, to try and to break things"),

@@ -17,7 +17,7 @@ from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.lowlevel import BLOCKING, NOFLUSH, Request
 from clufs.fuse.naming import Handle, Names, caller_of, dispatched
-from clufs.fuse.resource_handles import ControlHandle, MaintenanceHandle
+from clufs.fuse.resource_handles import MaintenanceHandle, SpokenHandle
 from clufs.fuse.xattrs import PREFIX, Xattrs
 from clufs.limits import NAMESPACE_MAX_BYTES
 from clufs.tree.events_file import EventsFile
@@ -26,7 +26,7 @@ from clufs.tree.items import Caller, Directory, File, Item, Link
 from clufs.tree.lock_tree import LockFile
 from clufs.tree.member import Journals
 from clufs.tree.names import shown
-from clufs.tree.resource import ControlFile, MaintenanceFile
+from clufs.tree.resource import MaintenanceFile, SpokenFile
 
 import pyfuse3  # isort: skip  (lowlevel comes first)
 
@@ -59,7 +59,7 @@ class Operations(Names):
         self._by_node[node] = handle
         if handle.owner is None and not (isinstance(handle, EditHandle) and handle.writes):
             fh |= NOFLUSH
-        if isinstance(handle, ControlHandle):
+        if isinstance(handle, SpokenHandle):
             fh |= BLOCKING
         return pyfuse3.FileInfo(fh=fh, direct_io=True, keep_cache=False)
 
@@ -71,8 +71,8 @@ class Operations(Names):
             return EditHandle(item, node, flags, self.journals.refusals)
         if isinstance(item, EventsFile):
             return EventsHandle(item, node, self.storing)
-        if isinstance(item, ControlFile) and access == os.O_RDWR:
-            return ControlHandle(item, node, flags, caller, self.storing)
+        if isinstance(item, SpokenFile) and access == os.O_RDWR:
+            return SpokenHandle(item, node, flags, caller, self.storing)
         if isinstance(item, MaintenanceFile) and access == os.O_RDWR:
             return MaintenanceHandle(item, node, caller, self.storing)
         if isinstance(item, File):
@@ -192,7 +192,7 @@ class Operations(Names):
     def read_now(self, request: Request, fh: int, offset: int, size: int) -> bytes | int | None:
         """A read that may wait, straight from the extension: bytes, -errno, or None when it does."""
         handle = self.handles[fh & _FH_MASK]
-        assert isinstance(handle, ControlHandle)
+        assert isinstance(handle, SpokenHandle)
         return handle.read_now(request, offset, size)
 
     @answering

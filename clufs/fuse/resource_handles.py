@@ -1,4 +1,4 @@
-"""Opens of a resource's `control` and `maintenance` that do more than one write, one order."""
+"""Opens of files that give orders, as a resource's `control`, that do more than one write, one order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clufs.fuse.handles import FileHandle, Storing
 from clufs.fuse.lock_handle import READABLE, WRITABLE, PollHandle
 from clufs.tree.items import Caller
 from clufs.tree.names import shown
-from clufs.tree.resource import ControlFile, Job, MaintenanceFile
+from clufs.tree.resource import Job, MaintenanceFile, SpokenFile
 
 if TYPE_CHECKING:
     from clufs.fuse.lowlevel import Request
@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("clufsd")
 
 
-class ControlHandle(FileHandle):
-    """`control`, opened read-write: a write begins an order, reads wait for what it says.
+class SpokenHandle(FileHandle):
+    """`control` or a member's `drain`, opened read-write: a write begins an order, reads wait for what it says.
 
-    The last line is `exit=N`; then comes end of file, until the next order is written.
+    The last line is `exit=N`; then comes end of file, until the next order is written. Before the
+    first, reads give what the file shows.
     """
 
     __slots__ = ("_base", "_job", "_nonblock", "_poll_handle", "_readers", "_text")
 
     def __init__(
-        self, file: ControlFile, node: int, flags: int, caller: Caller, storing: Storing
+        self, file: SpokenFile, node: int, flags: int, caller: Caller, storing: Storing
     ) -> None:
         super().__init__(file, node, caller, reads=False, storing=storing)
         self._nonblock = bool(flags & os.O_NONBLOCK)
         self._job: Job | None = None
-        self._text = bytearray()
+        self._text = bytearray(file.show(caller))
         self._base: int | None = 0
         self._readers: dict[Request, tuple[int, int]] = {}
         self._poll_handle: PollHandle | None = None
 
     @property
-    def _control(self) -> ControlFile:
-        assert isinstance(self.file, ControlFile)
+    def _spoken(self) -> SpokenFile:
+        assert isinstance(self.file, SpokenFile)
         return self.file
 
     @property
@@ -60,7 +61,7 @@ class ControlHandle(FileHandle):
         if self._under_way:
             return -errno.EBUSY
         try:
-            job = Job(self._control.parse(data))
+            job = Job(self._spoken.parse(data))
         except ClufsError as error:
             return -self.storing.refused(caller, self.file, error)
         self._job, self._base = job, None
@@ -71,7 +72,7 @@ class ControlHandle(FileHandle):
 
     async def _carry_out(self, job: Job, caller: Caller) -> None:
         try:
-            await job.run(self._control.resource.orders.caa)
+            await job.run(self._spoken.caa)
         except ClufsError as error:
             self.storing.refused(caller, self.file, error)
             job.lines.append(str(error))

@@ -1,4 +1,5 @@
-"""The grammar of what is written to a resource's files `control`, `target`, `host` and `maintenance`."""
+"""The grammar of what is written to a resource's files `control`, `target`, `host` and `maintenance`,
+and to a member's `drain`."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from clufs.errors import InvalidRequest
 from clufs.tree.items import one_line
 from clufs.tree.names import read_word, shown
 
-Verb: TypeAlias = Literal["start", "stop", "relocate", "balance", "update", "maintain"]
+Verb: TypeAlias = Literal[
+    "start", "stop", "relocate", "balance", "update", "maintain", "drain", "what-if"
+]
 OutputFormat: TypeAlias = Literal["", "v", "vs"]
 
 ANY = "any"
@@ -19,9 +22,9 @@ ANY = "any"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A user's command about a resource.
+    """A user's command about a resource or, `drain` and `what-if`, about a member.
 
-    member: where; empty for wherever placement says. on: whether maintenance is to begin or to end.
+    member: where; empty for wherever placement says. on: whether maintenance, or a drain, is to begin or to end.
     variables: USR_ values for the action script. output: whether the script's output goes to the user,
     as _CAA_UI_FMT says. profile: for update, the text to be registered.
     """
@@ -126,6 +129,17 @@ def parse_maintenance(resource: str, data: bytes) -> Order:
     if word not in ("0", "1"):
         raise InvalidRequest(f"'{word}': write 1 to begin maintenance, 0 to end it")
     return Order("maintain", resource, on=word == "1")
+
+
+def parse_drain(member: str, data: bytes) -> Order:
+    """1, `1 -n` or 0. Raises InvalidRequest."""
+    words = _words(data)
+    if words not in (["0"], ["1"], ["1", "-n"]):
+        text = " ".join(words)
+        raise InvalidRequest(
+            f"'{text}': write 1 to drain {member}, '1 -n' to see what that would do, 0 to end it"
+        )
+    return Order("drain", "", member=member, on=words[0] == "1", dry_run="-n" in words)
 
 
 def _words(data: bytes) -> list[str]:

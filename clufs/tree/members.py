@@ -33,14 +33,18 @@ FACTS: dict[bytes, Callable[[MemberFacts], object]] = {
 
 
 class MembersDirectory(StaticDirectory):
-    """Follows the configuration: a member added to it while the daemon runs appears."""
+    """Follows the configuration: a member added to it while the daemon runs appears.
 
-    __slots__ = ("cluster", "log")
+    more: adds to the directory of each, as it appears, what others know of the member of that name.
+    """
+
+    __slots__ = ("cluster", "log", "more")
 
     def __init__(self, cluster: Cluster, log: FencingLog) -> None:
         super().__init__(b"members")
         self.cluster = cluster
         self.log = log
+        self.more: Callable[[StaticDirectory, str], None] = lambda directory, member: None
         self.add(Link(b"members/self", cluster.me.encode()))
 
     def _follow(self) -> None:
@@ -49,7 +53,9 @@ class MembersDirectory(StaticDirectory):
             del self.entries[name]
         for name in configured:
             if name not in self.entries:
-                self.add(_member(self.cluster, self.log, name))
+                directory = _member(self.cluster, self.log, name)
+                self.more(directory, name.decode())
+                self.add(directory)
 
     def find(self, name: bytes) -> Item | None:
         self._follow()

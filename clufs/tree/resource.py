@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -154,10 +155,29 @@ class OrderFile(ResourceFile):
         return self._directory.orders.carry_out(self.parse(data))
 
 
-class ControlFile(OrderFile):
-    """`control`: opened read-write, what an order says can be read while it is carried out."""
+class SpokenFile(File):
+    """Opened read-write, what an order says can be read while it is carried out."""
 
     __slots__ = ()
+
+    @property
+    @abc.abstractmethod
+    def caa(self) -> Caa:
+        """What carries out its orders."""
+
+    @abc.abstractmethod
+    def parse(self, data: bytes) -> Order:
+        """The order in what was written. Raises InvalidRequest, NoSuchName."""
+
+
+class ControlFile(OrderFile, SpokenFile):
+    """`control`: all that can be ordered."""
+
+    __slots__ = ()
+
+    @property
+    def caa(self) -> Caa:
+        return self._directory.orders.caa
 
 
 class MaintenanceFile(OrderFile):

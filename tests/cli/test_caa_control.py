@@ -63,6 +63,8 @@ def test_quiet_prints_nothing(clu: Clu) -> None:
         ("caa_stop", ["USR_DEBUG=1", "clock"], "stop USR_DEBUG=1"),
         ("caa_relocate", ["clock", "-c", "rye", "-f", "-n"], "relocate -c rye -f -n"),
         ("caa_relocate", ["USR_DEBUG=", "clock"], "relocate USR_DEBUG="),
+        ("caa_start", ["clock", "-n"], "start -n"),
+        ("caa_stop", ["-n", "-f", "clock"], "stop -f -n"),
         ("caa_balance", ["clock"], "balance"),
         ("caa_balance", ["-n", "clock"], "balance -n"),
     ],

@@ -129,6 +129,32 @@ def test_who_leaves_in_good_order_gives_its_applications_away(lab: Lab, web: App
     assert web.story[:2] == [f"start {SECOND}", f"stop {SECOND}"]
 
 
+def test_a_drained_member_runs_nothing_until_that_is_ended(lab: Lab, web: Application) -> None:
+    web.write("control", f"start -c {SECOND}")
+    assert web.runs_on(SECOND)
+    plan = lab.sh(FIRST, f"clufs drain {SECOND} -n")
+    lost = lab.sh(FIRST, f"clufs what-if lost {SECOND}")
+    would = f"Would start 'web' on member '{FIRST}': member {SECOND} "
+    assert plan.splitlines()[0].startswith(f"Would stop 'web' on member '{SECOND}'")
+    assert f"{would}is drained; {FIRST} was chosen: " in plan
+    assert lost.startswith(f"{would}was lost; {FIRST} was chosen: ")
+    assert web.runs_on(SECOND) and web.story == [f"start {SECOND}"]
+
+    said = lab.sh(THIRD, f"clufs drain {SECOND}").splitlines()
+    assert said[-1] == f"Start of 'web' on member '{FIRST}' succeeded."
+    assert web.runs_on(FIRST)
+    assert f"{SECOND} not-eligible - it is drained" in web.says("candidates").splitlines()
+    lab.do("restart", SECOND, "--what", "clufsd")
+    assert lab.sh(SECOND, "cat /clu/members/self/drain") == "1\n"
+    assert lab.run("exec", THIRD, "--", "caa_relocate", "-q", "web", "-c", SECOND).returncode == 1
+    lab.sh(FIRST, f"clufs drain {SECOND} --off")
+    lab.sh(THIRD, f"caa_relocate -q web -c {SECOND}")
+    assert web.runs_on(SECOND)
+    assert lab.sh(FIRST, "caa_stop -n web").startswith(f"Would stop 'web' on member '{SECOND}'")
+    assert lab.sh(FIRST, "caa_start -n web").startswith("Resource 'web' is already running")
+    assert web.runs_on(SECOND)
+
+
 def _planner(lab: Lab, at: str = THIRD) -> str:
     report = lab.sh(at, "cat /clu/status/locks/.caa/planner 2> /dev/null || :").splitlines()
     return next((line.split()[3] for line in report if line.startswith("GRANTED")), "")

@@ -13,6 +13,7 @@ from clufs.errors import InvalidRequest
 from clufs.tree.control import (
     Order,
     parse_control,
+    parse_drain,
     parse_host,
     parse_maintenance,
     parse_target,
@@ -76,6 +77,9 @@ def test_what_is_no_command(line: bytes, said: str) -> None:
         (parse_host, b"any\n", Order("relocate", "r")),
         (parse_maintenance, b"1\n", Order("maintain", "r", on=True)),
         (parse_maintenance, b"0", Order("maintain", "r", on=False)),
+        (parse_drain, b"1\n", Order("drain", "", member="r")),
+        (parse_drain, b"1 -n\n", Order("drain", "", member="r", dry_run=True)),
+        (parse_drain, b"0", Order("drain", "", member="r", on=False)),
     ],
 )
 def test_the_short_forms(parse: Callable[[str, bytes], Order], line: bytes, order: Order) -> None:
@@ -89,6 +93,8 @@ def test_the_short_forms(parse: Callable[[str, bytes], Order], line: bytes, orde
         (parse_target, b"ONLINE now", "'ONLINE now': one word is expected"),
         (parse_host, b"", "write one line"),
         (parse_maintenance, b"yes", "'yes': write 1 to begin maintenance, 0 to end it"),
+        (parse_drain, b"0 -n", "'0 -n': write 1 to drain r, '1 -n' to see what that would do, 0"),
+        (parse_drain, b"", "write one line"),
     ],
 )
 def test_what_is_no_short_form(

@@ -333,7 +333,7 @@ class Reign:
     def _asked(self, member: str, ask: Ask) -> None:
         self._job += 1
         self._jobs[self._job] = _Job(member, ask)
-        if ask.verb == "leave":
+        if ask.verb == "leave" and member not in self._planner.table.drained_members:
             self._leaving.add(member)
         if ask.verb == "candidates":
             self._tell_candidates(ask.resource)
@@ -345,6 +345,10 @@ class Reign:
             self._carry_out(i.EndJob(self._job, 1))
             return
         self._step(i.Ordered(self._job, command))
+        if ask.verb == "drain" and ask.on and not ask.dry_run and ask.member in self._leaving:
+            # A person means it beyond the goodbye.
+            self._leaving.discard(ask.member)
+            self._keep_drained(self._planner.table.drained_members)
 
     def _tell_candidates(self, resource: str) -> None:
         for one in self._planner.candidates(resource):
@@ -372,7 +376,7 @@ class Reign:
                 for record in effect.records:
                     self._unsaved[record.name] = joined(self._unsaved.get(record.name), record)
             case i.SaveDrained():
-                self._drained = [each for each in effect.members if each not in self._leaving]
+                self._keep_drained(effect.members)
             case i.Say():
                 self._say(effect.job, effect.text)
             case i.EndJob():
@@ -380,6 +384,10 @@ class Reign:
             case i.WakeAt():
                 self._wake_at = effect.time_s
                 self._wake_changed.set()
+
+    def _keep_drained(self, members: Iterable[str]) -> None:
+        """Who only leaves is not drained any more when it comes back."""
+        self._drained = sorted({*members} - self._leaving)
 
     def _order(self, effect: i.RunAction) -> None:
         job = self._jobs.get(effect.job)

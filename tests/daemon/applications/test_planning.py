@@ -141,6 +141,42 @@ async def test_who_leaves_has_its_applications_relocated(autojump_clock: MockClo
         assert code == 0 and clu.state.resource_table.drained == ()
 
 
+async def test_a_drained_member_stays_so_when_it_leaves_and_comes_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        code, lines = await clu.members[POLISHHAM].ask("drain", "", member=PEPICELLI)
+        assert (code, lines[-1]) == (0, "Start of 'web' on member 'provolone' succeeded.")
+        await clu.members[PEPICELLI].up.leave()
+        clu.die(PEPICELLI)()
+        await clu.members[PROVOLONE].ask("drain", "", member=POLISHHAM)
+        await clu.boot(PEPICELLI)
+        await trio.sleep(5)
+        assert clu.state.drained == (PEPICELLI, POLISHHAM)
+        assert (await clu.members[POLISHHAM].ask("relocate", "web"))[0] == 1
+        code, _ = await clu.members[POLISHHAM].ask("drain", "", member=PEPICELLI, on=False)
+        assert (code, clu.state.drained) == (0, (POLISHHAM,))
+        assert (await clu.members[POLISHHAM].ask("relocate", "web"))[0] == 0
+        assert clu.where("web") == "ONLINE on pepicelli"
+
+
+async def test_who_is_drained_while_it_leaves_is_drained_when_it_comes_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        await clu.members[PEPICELLI].up.leave()
+        assert clu.state.drained == ()
+        await clu.members[POLISHHAM].ask("drain", "", member=PEPICELLI)
+        clu.die(PEPICELLI)()
+        await clu.boot(PEPICELLI)
+        await trio.sleep(5)
+        assert clu.state.drained == (PEPICELLI,)
+
+
 async def test_the_planner_leaves_and_another_plans(autojump_clock: MockClock) -> None:
     async with cluster() as clu:
         await clu.boot()
