@@ -133,9 +133,9 @@ def one_opcode(wanted: ReportSupportedOpcodes) -> bytes | None:
             usage[place.byte : place.end] = ones.to_bytes(place.bits // 8, "big")
     usage[0] = kind.OPCODE
     usage[1] |= kind.SERVICE_ACTION or 0
-    known = wanted.timeouts << 7 | 3
+    flags = wanted.timeouts << 7 | 3
     return (
-        bytes((0, known))
+        bytes((0, flags))
         + len(usage).to_bytes(2, "big")
         + usage
         + (NO_TIMEOUTS if wanted.timeouts else b"")

@@ -43,7 +43,7 @@ def out(
     key: int = 0,
     to: int = 0,
     kind: int = WERO,
-    **bits: bool,
+    **bits: Any,
 ) -> Done:
     """PERSISTENT RESERVE OUT."""
     data = OutParameters(key, to, **bits).encode()
