@@ -31,6 +31,7 @@ from clufs.caa.interface import (
     WhatIf,
 )
 from clufs.caa.placement import Candidate, best
+from clufs.caa.records import Hold
 from clufs.caa.recovery import Recovery
 from clufs.caa.resources import OFFLINE, ONLINE, UNKNOWN, Resource
 from clufs.caa.stories import End, Operation, Story, clear, relocate, settle, stop, watch_again
@@ -332,32 +333,32 @@ class Commands:
             return True
         if resource.busy:
             return False
-        if resource.maintenance != command.on:
-            resource.maintenance = command.on
-            self._table.note(resource, f"maintenance {'began' if command.on else 'ended'}")
-            self._table.unsettle(resource.name)
+        holds: frozenset[Hold] = frozenset()
+        if command.on or command.member:
+            life = self._table.incarnations.get(command.member, 0)
+            hold = frozenset([Hold(command.member, life, command.holder)])
+            holds = resource.holds | hold if command.on else resource.holds - hold
+        self._table.hold(resource, holds)
         self._core.end(job, 0)
         return True
 
     def _drain(self, job: int, command: Drain) -> None:
-        """Applications that are busy leave when they are done; the job ends with those that left at once."""
+        """The job ends when none of the member's applications is on its way; those that are busy leave later."""
         core, table, member = self._core, self._table, command.member
-        core.hold(job)
-        if command.on:
-            table.drained_members.add(member)
-        else:
+        if not command.on:
             table.drained_members.discard(member)
             self._recovery.members_came(frozenset())
-        here = [one for one in table.resources.values() if command.on and one.member == member]
-        for one in here:
-            table.unsettle(one.name)
+            core.end(job, 0)
+            return
+        table.drained_members.add(member)
+        core.hold(job)
+        self._recovery.drains.setdefault(member, {})[job] = set()
+        for one in [one for one in table.resources.values() if one.seat == member]:
             operation = core.of(one)
             if operation is None and one.state == ONLINE:
-                self._recovery.leave(one, job)
+                self._recovery.leave(one)
             elif operation is not None and job not in operation.jobs:
                 core.join(operation, job)
-        stays = any(one.state == ONLINE and not one.busy for one in here)
-        core.release(job, int(stays))
 
     # Common parts.
 
@@ -382,10 +383,9 @@ class Commands:
 
     def _fresh(self, resource: Resource) -> None:
         """A command makes past failures forgotten."""
-        resource.again = None
-        resource.retries = 0
-        if resource.restart_count:
-            resource.restart_count = 0
+        if resource.again or resource.retries or resource.restart_count:
+            resource.again = None
+            resource.retries = resource.restart_count = 0
             self._table.touch(resource)
 
     def _operation(

@@ -99,6 +99,10 @@ class Core:
         """Look at the resource again as soon as any operation has ended."""
         self._blocked[resource.name] = None
 
+    def waits(self, resource: Resource) -> bool:
+        """Whether the resource is to be looked at as soon as any operation has ended."""
+        return resource.name in self._blocked
+
     def begin(self, operation: Operation, story: Story[int]) -> None:
         """Run a story up to its first action. What it claims must be free.
 

@@ -96,10 +96,16 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Maintain:
-    """Maintenance begins or ends: while it lasts nothing is started, stopped or checked; TARGET may change."""
+    """Maintenance begins or ends: while it lasts nothing is started, stopped or checked; TARGET may change.
+
+    member, holder: the descriptor, one of that member's life, that holds it; it ends for others only
+    when none holds it any more. Without: begun, it lasts until it is ended; ended, nobody holds it.
+    """
 
     resource: str
     on: bool
+    member: str = ""
+    holder: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +185,15 @@ class CheckFailed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An application runs no more on a member that is up, and holds no lock there: its executor ended it."""
+    """An application runs no more on a member that is up, and holds no lock there: its executor ended it.
+
+    failed: as if its check had failed; not where the member gave up all that it ran.
+    """
 
     resource: str
     member: str
     why: str = ""
+    failed: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,9 @@ class Planner:
 
     records, profiles: of every registered resource. up: the members, in the order in which
     equals are preferred. running: of each member, the applications whose lock its executor
-    holds; under_way: the actions that executors run now. drained: as saved last. monitors: what
-    members report of networks, tapes and changers: (resource, member) -> online. booted: the
+    holds; given_up: those that it ended by itself, with all others; under_way: the actions that
+    executors run now. drained: as saved last. monitors: what members report of networks, tapes and
+    changers: (resource, member) -> online. booted: the
     whole cluster was down. local: the wall clock that REBALANCE means; without it there is none.
     imagined: nothing is to be saved or said of what is not really done.
     """
@@ -68,6 +69,7 @@ class Planner:
         up: Sequence[str],
         *,
         running: Mapping[str, Collection[str]] | None = None,
+        given_up: Mapping[str, Collection[str]] | None = None,
         under_way: Sequence[UnderWay] = (),
         monitors: Mapping[tuple[str, str], bool] | None = None,
         drained: Iterable[str] = (),
@@ -83,7 +85,9 @@ class Planner:
         self._core = Core(self.table, next_action, muted=imagined)
         self._recovery = Recovery(self._core)
         self._commands = Commands(self._core, self._recovery)
-        self._takeover = Takeover(self._core, self._recovery, running or {}, under_way)
+        self._takeover = Takeover(
+            self._core, self._recovery, running or {}, given_up or {}, under_way
+        )
         self._monitors = dict(monitors or {})
         self._booted = booted
         self._begun = imagined
@@ -157,6 +161,7 @@ class Planner:
             self._takeover.boot()
         else:
             self._takeover.go_on()
+        self._recovery.end_holds()
         for (name, member), online in sorted(self._monitors.items()):
             self._hear(MonitorChanged(name, member, online))
 
@@ -207,6 +212,7 @@ class Planner:
         self.table.incarnations = event.incarnations
         if gone:
             self._recovery.members_lost(gone)
+        self._recovery.end_holds()
         for member in sorted(joined & event.running.keys()):
             for name in event.running[member]:
                 resource = self.table.get(name)
@@ -247,7 +253,7 @@ class Planner:
             return
         why = event.why or f"it runs no more on {event.member}"
         if not resource.busy:
-            self._recovery.ended(resource, why)
+            self._recovery.ended(resource, why, event.failed)
         elif self._core.acting(resource) is None:
             self.table.move(resource, OFFLINE, "", why)
 
@@ -267,7 +273,7 @@ class Planner:
         if resource is not None:
             resource.target = OFFLINE
             resource.forgotten = True
-            resource.maintenance = False
+            resource.holds = frozenset()
             if resource.is_application:
                 self.table.unsettle(resource.name)
             else:
@@ -292,6 +298,7 @@ class Planner:
                 resource = table.resources.get(name)
                 if resource is not None and not self._is_awaited(name):
                     self._recovery.settle(resource)
+        self._recovery.end_drains()
 
     def _is_awaited(self, name: str) -> bool:
         """Whether a command for the resource waits and will decide: nothing is begun before it."""

@@ -46,14 +46,38 @@ class MonitorRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return len(self.failure_times_s)
 
 
+class Hold(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What keeps an application in maintenance: an open descriptor of a member's life, by a number of that member's.
+
+    An empty member: nothing but an order ends it.
+    """
+
+    member: str = ""
+    incarnation: int = 0
+    number: int = 0
+
+
+class AgainRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """When and how an application that is down is started again: `caa.resources.Again`, for the next planner."""
+
+    at_s: float
+    cause: str
+    reason: str
+    prefer: str = ""
+    avoid: str = ""
+    retry: bool = False
+
+
 class ResourceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A registered resource. Fields are only ever added, at the end.
 
     profile: its text, merged with the templates. member: where it runs, for UNKNOWN where that is,
     otherwise empty; incarnation: that member's life then, 0 where nobody said. failure_times_s:
     the check failures within FAILURE_INTERVAL (wall clock). changed_ns: the last transition.
-    monitors: for network, tape and changer, one for each member. In what a planner saves, history
-    and starts_and_stops hold what is new only, and an empty profile means the one kept.
+    monitors: for network, tape and changer, one for each member. holds: of the maintenance; none
+    where it was begun before there were any. again, retries: what is to come, and how many starts
+    failed in a row. In what a planner saves, history and starts_and_stops hold what is new only, and
+    an empty profile means the one kept.
     """
 
     name: str
@@ -69,6 +93,9 @@ class ResourceRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     monitors: tuple[MonitorRecord, ...] = ()
     history: tuple[Transition, ...] = ()
     starts_and_stops: tuple[StartOrStop, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    again: AgainRecord | None = None
+    retries: int = 0
 
     @property
     def failure_count(self) -> int:

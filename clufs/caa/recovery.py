@@ -28,12 +28,17 @@ from clufs.timeouts import CAA_RETRY_FIRST_S, CAA_RETRY_MAX_S
 
 
 class Recovery:
-    """Keeps the resources of a core where they should be. timers: who is to be looked at when."""
+    """Keeps the resources of a core where they should be.
+
+    timers: who is to be looked at when. drains: for each member, the jobs that wait until nothing
+    leaves it any more, and the resources of which they have heard why they stay.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._table = core.table
         self.timers: dict[str, float] = {}
+        self.drains: dict[str, dict[int, set[str]]] = {}
 
     # One resource.
 
@@ -156,13 +161,16 @@ class Recovery:
         again = self._restart(resource, why)
         self._stop(resource, again.reason, again.cause, again)
 
-    def ended(self, resource: Resource, why: str) -> None:
-        """Go on where an application has ceased to run on a member that is up."""
+    def ended(self, resource: Resource, why: str, failed: bool = True) -> None:
+        """Go on where an application has ceased to run on a member that is up; `failed`: it counts."""
         if resource.state == UNKNOWN:
             self._table.move(resource, OFFLINE, "", why)
             return
         self._calm(resource)
-        again = self._restart(resource, why)
+        if failed:
+            again = self._restart(resource, why)
+        else:
+            again = Again(self._delayed(resource), why, Reason.SYSTEM, prefer=resource.member)
         self._table.move(resource, OFFLINE, "", why)
         resource.again = again
 
@@ -229,6 +237,16 @@ class Recovery:
             elif resource.member in gone:
                 self._host_lost(resource)
         self._core.lose(gone.__contains__)
+
+    def end_holds(self) -> None:
+        """Maintenance that a descriptor of a life that is over has held ends."""
+        table = self._table
+        lives = {member: table.incarnations.get(member, 0) for member in table.up}
+        for resource in table.resources.values():
+            over = [h for h in resource.holds if h.member and lives.get(h.member) != h.incarnation]
+            if over:
+                why = f": {over[0].member}, where it was held, was lost"
+                table.hold(resource, resource.holds - frozenset(over), why)
 
     def _host_lost(self, resource: Resource) -> None:
         member = resource.member
@@ -311,7 +329,7 @@ class Recovery:
 
     # Draining.
 
-    def leave(self, resource: Resource, job: int = 0) -> None:
+    def leave(self, resource: Resource) -> None:
         """Relocate an application away from a drained member, with all that goes with it, if it can."""
         table = self._table
         group = group_of(table, resource)
@@ -324,19 +342,31 @@ class Recovery:
         member = resource.member
         ranked = choices(table, resource, group, besides=member)
         held = in_maintenance(group)
+        jobs = self.drains.get(member, {})
         if held or not best(ranked):
-            if job:
-                for line in [held] if held else nowhere(resource.name, ranked):
-                    self._core.say(job, line)
+            for job, told in jobs.items():
+                if resource.name not in told:
+                    told.add(resource.name)
+                    for line in [held] if held else nowhere(resource.name, ranked):
+                        self._core.say(job, line)
             return
         claims = frozenset(one.name for one in group)
         cause = f"member {member} is drained"
         operation = Operation(
             "relocate", resource.name, claims, Reason.SYSTEM, cause, self._core.tell
         )
-        if job:
-            operation.jobs.append(job)
+        operation.jobs.extend(jobs)
         self._core.begin(operation, self._left(operation, resource, group, member))
+
+    def end_drains(self) -> None:
+        """End the jobs of members that nothing leaves any more; exit 1 where something stays."""
+        for member in list(self.drains):
+            here = [one for one in self._table.resources.values() if one.seat == member]
+            if not any(one.busy or self._core.waits(one) for one in here):
+                is_drained = member in self._table.drained_members
+                stays = is_drained and any(one.state == ONLINE for one in here)
+                for job in self.drains.pop(member):
+                    self._core.release(job, int(stays))
 
     def _left(
         self, operation: Operation, resource: Resource, group: list[Resource], member: str

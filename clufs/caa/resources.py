@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from clufs.caa.interface import Reason
 from clufs.caa.placement import Candidate, candidates
 from clufs.caa.profile import Profile
@@ -13,6 +15,8 @@ from clufs.caa.records import (
     OFFLINE,
     ONLINE,
     UNKNOWN,
+    AgainRecord,
+    Hold,
     MonitorRecord,
     ResourceRecord,
     StartOrStop,
@@ -50,12 +54,26 @@ class Again:
     avoid: str = ""
     retry: bool = False
 
+    @classmethod
+    def of(cls, record: AgainRecord) -> Again:
+        """What an earlier planner had in mind; a later version may have had reasons unknown here."""
+        known = record.reason in [*Reason]
+        reason = Reason(record.reason) if known else Reason.UNKNOWN
+        return cls(record.at_s, record.cause, reason, record.prefer, record.avoid, record.retry)
+
+    def record(self) -> AgainRecord:
+        """What the next planner goes by."""
+        return AgainRecord(
+            self.at_s, self.cause, str(self.reason), self.prefer, self.avoid, self.retry
+        )
+
 
 class Resource:
     """One resource. What is not in its record is forgotten when another planner takes over.
 
     seat: the member where placement counts it: where it runs or is about to. ran_on: where it ran
-    last. retries: starts that failed in a row. forgotten: unregistered while something was under way.
+    last. retries: starts that failed in a row. holds: what keeps it in maintenance. forgotten:
+    unregistered while something was under way.
     """
 
     __slots__ = (
@@ -64,8 +82,8 @@ class Resource:
         "changed_s",
         "failure_times_s",
         "forgotten",
+        "holds",
         "incarnation",
-        "maintenance",
         "member",
         "monitors",
         "name",
@@ -90,16 +108,17 @@ class Resource:
         self.incarnation = record.incarnation
         self.restart_count = record.restart_count
         self.failure_times_s = record.failure_times_s
-        self.maintenance = record.maintenance
+        self.holds = frozenset(record.holds or ([Hold()] if record.maintenance else []))
         self.changed_s = record.changed_ns / 1e9
         self.monitors = {
             one.member: Monitor(one.target, one.state == ONLINE, one.failure_times_s)
             for one in record.monitors
         }
         self.seat = record.member
-        self.ran_on = record.member
-        self.again: Again | None = None
-        self.retries = 0
+        runs = record.starts_and_stops
+        self.ran_on = record.member or (runs[-1].member if runs else "")
+        self.again = Again.of(record.again) if record.again is not None else None
+        self.retries = record.retries
         self.busy = False
         self.forgotten = False
         self.new_history: list[Transition] = []
@@ -110,6 +129,11 @@ class Resource:
     def is_application(self) -> bool:
         """Whether it can be started and stopped; the others are only watched."""
         return self.profile.type == "application"
+
+    @property
+    def maintenance(self) -> bool:
+        """Whether it is left alone."""
+        return bool(self.holds)
 
     def runs_on(self, member: str) -> bool:
         """Whether it is an application ONLINE there."""
@@ -134,6 +158,9 @@ class Resource:
             ),
             history=tuple(self.new_history),
             starts_and_stops=tuple(self.new_runs),
+            holds=tuple(sorted(self.holds, key=msgspec.structs.astuple)),
+            again=self.again.record() if self.again is not None else None,
+            retries=self.retries,
         )
 
 
@@ -270,6 +297,16 @@ class Table:
         """Write down something that changed no state: an attempt that failed, a target that was moved."""
         state = state_text(resource.state, resource.member)
         self._remember(resource, state, state, why)
+
+    def hold(self, resource: Resource, holds: frozenset[Hold], why: str = "") -> None:
+        """Change what keeps it in maintenance; history has it where that begins or ends."""
+        if holds == resource.holds:
+            return
+        before, resource.holds = resource.maintenance, holds
+        self.touch(resource)
+        if before != resource.maintenance:
+            self.note(resource, f"maintenance {'ended' if before else 'began'}{why}")
+            self.unsettle(resource.name)
 
     def note_monitor(self, resource: Resource, member: str, before: str, why: str) -> None:
         """Write down that a network, tape or changer changed on a member."""

@@ -25,12 +25,14 @@ class Takeover:
         core: Core,
         recovery: Recovery,
         running: Mapping[str, Collection[str]],
+        given_up: Mapping[str, Collection[str]],
         under_way: Iterable[UnderWay],
     ) -> None:
         self._core = core
         self._table = core.table
         self._recovery = recovery
         self._running = running
+        self._given_up = given_up
         self._strays: set[tuple[str, str]] = set()
         self._under_way: dict[str, list[UnderWay]] = {}
         for each in under_way:
@@ -46,8 +48,9 @@ class Takeover:
             ran = resource.target == ONLINE
             if resource.state != OFFLINE:
                 self._table.move(resource, OFFLINE, "", "the cluster was down")
-            resource.restart_count = 0
+            resource.restart_count = resource.retries = 0
             resource.ran_on = ""
+            resource.again = None
             if ran:
                 resource.again = Again(0.0, "the cluster has booted", Reason.BOOT)
             elif resource.profile.auto_start:
@@ -89,7 +92,9 @@ class Takeover:
         return found.union(*(one.monitors for one in self._table.resources.values()))
 
     def _missing(self, resource: Resource) -> None:
-        self._recovery.ended(resource, f"it runs no more on {resource.member}")
+        why = f"it runs no more on {resource.member}"
+        failed = resource.name not in self._given_up.get(resource.member, ())
+        self._recovery.ended(resource, why, failed)
 
     def found(self, resource: Resource, member: str) -> None:
         """Believe that it runs there; but while it is started elsewhere, have it stopped, to let that go on."""

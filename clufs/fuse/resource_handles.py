@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 from typing import TYPE_CHECKING
 
-from clufs.errors import ClufsError
+import trio
+
+from clufs.errors import ClufsError, HostDown
 from clufs.fuse import loop
 from clufs.fuse.handles import FileHandle, Storing
 from clufs.fuse.lock_handle import READABLE, WRITABLE, PollHandle
+from clufs.timeouts import PLANNER_AGAIN_S
 from clufs.tree.items import Caller
 from clufs.tree.names import shown
 from clufs.tree.resource import Job, MaintenanceFile, SpokenFile
@@ -146,16 +150,18 @@ class MaintenanceHandle(FileHandle):
     """`maintenance`, opened read-write: what it began ends with it."""
 
     __slots__ = ("_holds",)
+    _numbers = itertools.count(1)
 
     def __init__(self, file: MaintenanceFile, node: int, caller: Caller, storing: Storing) -> None:
-        super().__init__(file, node, caller, reads=True, storing=storing)
+        held = file.held(next(self._numbers))
+        super().__init__(held, node, caller, reads=True, storing=storing)
         self._holds = False
 
     def write(self, request: Request, data: bytes) -> int | None:
         """Begin or end maintenance."""
         answer = super().write(request, data)
-        if answer is None:
-            self._holds = data.strip() == b"1"
+        if answer is None and data.strip() == b"1":
+            self._holds = True
         return answer
 
     def release(self) -> None:
@@ -164,8 +170,15 @@ class MaintenanceHandle(FileHandle):
             loop.spawn(self._end)
 
     async def _end(self) -> None:
+        """Until a planner has heard it: if this daemon dies first, its holds end with it."""
         assert isinstance(self.file, MaintenanceFile)
-        try:
-            await self.file.end()
-        except ClufsError as error:
-            log.warning("/%s does not end: %s", shown(self.file.path), error)
+        while True:
+            try:
+                await self.file.end()
+                return
+            except HostDown as error:
+                log.warning("/%s does not end yet: %s", shown(self.file.path), error)
+            except ClufsError as error:
+                log.warning("/%s does not end: %s", shown(self.file.path), error)
+                return
+            await trio.sleep(PLANNER_AGAIN_S)

@@ -26,7 +26,8 @@ class Order:
 
     member: where; empty for wherever placement says. on: whether maintenance, or a drain, is to begin or to end.
     variables: USR_ values for the action script. output: whether the script's output goes to the user,
-    as _CAA_UI_FMT says. profile: for update, the text to be registered.
+    as _CAA_UI_FMT says. profile: for update, the text to be registered. holder: the descriptor, by a
+    number of this daemon's, that maintenance begins or ends with; 0 for none.
     """
 
     verb: Verb
@@ -39,6 +40,7 @@ class Order:
     locale: str = ""
     output: OutputFormat = ""
     profile: str = ""
+    holder: int = 0
 
 
 _OPTIONS: dict[Verb, frozenset[str]] = {

@@ -183,11 +183,24 @@ class ControlFile(OrderFile, SpokenFile):
 class MaintenanceFile(OrderFile):
     """`maintenance`: opened read-write, it ends with the last close of who has written 1."""
 
-    __slots__ = ()
+    __slots__ = ("_holder",)
+
+    def __init__(self, directory: ResourceDirectory, holder: int = 0) -> None:
+        super().__init__(directory, b"maintenance", _maintenance, parse_maintenance)
+        self._holder = holder
+
+    def held(self, holder: int) -> MaintenanceFile:
+        """The same file, as it is opened read-write. holder: a number of that open alone."""
+        return MaintenanceFile(self._directory, holder)
+
+    def parse(self, data: bytes) -> Order:
+        order = super().parse(data)
+        return replace(order, holder=self._holder) if order.on else order
 
     async def end(self) -> None:
-        """The descriptor that held it is closed."""
-        await self._directory.orders.carry_out(Order("maintain", self._directory.name, on=False))
+        """The descriptor that held it is closed: it does so no more. Raises HostDown."""
+        order = Order("maintain", self._directory.name, on=False, holder=self._holder)
+        await self._directory.orders.carry_out(order)
 
 
 class AskedFile(ResourceFile):
@@ -231,7 +244,7 @@ class ResourceDirectory(StaticDirectory):
         self.add(OrderFile(self, b"target", _target, parse_target))
         self.add(OrderFile(self, b"host", _host, parse_host))
         self.add(ControlFile(self, b"control", lambda record: "", parse_control))
-        self.add(MaintenanceFile(self, b"maintenance", _maintenance, parse_maintenance))
+        self.add(MaintenanceFile(self))
         for key, show in FACTS.items():
             self.add(ResourceFile(self, key, show))
         self.add(AskedFile(self, b"output", orders.caa.output))

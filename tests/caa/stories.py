@@ -175,8 +175,12 @@ class _Story:
                 return world.plan()
             case ["heard", member]:
                 return world.heard_of(member)
+            case ["unheard", "gave", "up", name, member]:
+                world.give_up(name, member)
+                return []
             case ["boot", *members]:
                 world.up = tuple(members)
+                world.lives = {member: world.lives.get(member, 0) + 1 for member in members}
                 return world.plan(booted=True)
             case _:
                 return world.step(self._read(words))
@@ -192,6 +196,9 @@ class _Story:
             case ["ended", name, member, *why]:
                 world.holds.get(name, set()).discard(member)
                 return Ended(name, member, " ".join(why))
+            case ["gave", "up", name, member]:
+                world.give_up(name, member)
+                return Ended(name, member, f"{member} ended it by itself", failed=False)
             case ["register", kind, name, *values]:
                 made = profile(kind, name, dict(each.split("=", 1) for each in values))
                 world.add(made)
@@ -223,7 +230,8 @@ class _Story:
             case "caa_register":
                 return Update(name, self._changed(name, names[1:]))
             case "maintenance":
-                return Maintain(name, names[1] == "on")
+                on, *held = names[1:]
+                return Maintain(name, on == "on", *held[:1], *(int(each) for each in held[1:]))
             case "drain":
                 return Drain(name, "off" not in names, dry)
             case "what-if":

@@ -69,6 +69,8 @@ class World:
         self.last_action = 0
         self.silent: set[str] = set()
         self.told: set[int] = set()
+        self.lives = dict.fromkeys(self.up, 1)
+        self.given_up: dict[str, set[str]] = {}
         self._planner: Planner | None = None
 
     @property
@@ -115,9 +117,11 @@ class World:
             self.profiles,
             heard,
             running=running,
+            given_up=self.given_up,
             under_way=under_way,
             monitors={} if booted else self.online,
             drained=self.drained,
+            incarnations=self.lives,
             booted=booted,
             local=self.clock,
             first_action=self.last_action + 1,
@@ -176,6 +180,11 @@ class World:
             self.holds.get(action.resource, set()).discard(action.member)
         return self.step(ActionEnded(action.action, ok, why))
 
+    def give_up(self, name: str, member: str) -> None:
+        """Have a member that has lost quorum end an application."""
+        self.holds[name].discard(member)
+        self.given_up.setdefault(member, set()).add(name)
+
     def acts(self, resource: str) -> bool:
         """Whether an action of the resource is under way."""
         return any(one.resource == resource for one in self.actions.values())
@@ -189,21 +198,22 @@ class World:
         """Lose members: fenced, so nothing runs there any more."""
         self._empty(members)
         self.up = tuple(member for member in self.up if member not in set(members))
-        return self.step(MembersChanged(self._heard()))
+        return self.step(MembersChanged(self._heard(), incarnations=self.lives))
 
     def join(self, member: str) -> list[Effect]:
         """Have a member join, with a new life where it was up."""
         self._empty([member])
         if member not in self.up:
             self.up = (*self.up, member)
-        return self.step(MembersChanged(self._heard(), joined=(member,)))
+        self.lives[member] = self.lives.get(member, 0) + 1
+        return self.step(MembersChanged(self._heard(), (member,), self.lives))
 
     def heard_of(self, member: str) -> list[Effect]:
         """A member that was silent when the planner began tells what it runs; orders of before have ended there."""
         self.silent.discard(member)
         self.up = (*(one for one in self.up if one != member), member)
         runs = [name for name in sorted(self.holds) if member in self.holds[name]]
-        return self.step(MembersChanged(self._heard(), (member,), running={member: runs}))
+        return self.step(MembersChanged(self._heard(), (member,), self.lives, {member: runs}))
 
     def _heard(self) -> tuple[str, ...]:
         return tuple(member for member in self.up if member not in self.silent)

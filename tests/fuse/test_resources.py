@@ -370,13 +370,45 @@ async def test_maintenance_ends_with_the_descriptor_that_began_it(tmp_path: Path
             "exec 9<>maintenance; echo 1 >&9; exec sleep 100", member.directory
         ) as user:
             await until(lambda: orders)
-            assert orders == [Order("maintain", "web", on=True)]
+            [begun] = orders
+            assert begun == Order("maintain", "web", on=True, holder=begun.holder) and begun.holder
         await until(lambda: len(orders) == 2)
-        assert orders[1] == Order("maintain", "web", on=False)
+        assert orders[1] == Order("maintain", "web", on=False, holder=begun.holder)
         async with client("echo 1 > maintenance", member.directory) as user:
             assert await user.result() == (0, "")
         await trio.sleep(0.05)
         assert orders[2:] == [Order("maintain", "web", on=True)]
+
+
+async def test_each_descriptor_holds_maintenance_for_itself(tmp_path: Path) -> None:
+    async with applications(tmp_path) as member:
+        member.planner.go.set()
+        orders = member.planner.orders
+        line = "exec 8<>maintenance 9<>maintenance; echo 1 >&8; echo 1 >&9; echo 0 >&9"
+        async with client(line, member.directory) as user:
+            assert await user.result() == (0, "")
+        await until(lambda: len(orders) == 5)
+        first, second, third = (order.holder for order in orders[:3])
+        assert len({first, second, 0}) == 3 and third == 0
+        assert sorted(order.holder for order in orders[3:]) == sorted([first, second])
+
+
+async def test_a_close_that_no_planner_hears_is_told_to_the_next(tmp_path: Path) -> None:
+    async with applications(tmp_path) as member:
+        member.planner.go.set()
+        orders = member.planner.orders
+        async with client(
+            "exec 9<>maintenance; echo 1 >&9; exec sleep 100", member.directory
+        ) as user:
+            await until(lambda: orders)
+            member.planner.there = False
+            user.signal(signal.SIGKILL)
+            await user.result()
+        await trio.sleep(0.3)
+        member.planner.there = True
+        await until(lambda: len(orders) >= 2 and not orders[-1].on)
+        await trio.sleep(0.3)
+        assert [order.on for order in orders].count(True) == 1
 
 
 async def test_without_quorum_names_are_refused_at_once_and_texts_read(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class ApplicationOrders:
             order.locale,
             order.output,
             order.profile,
+            order.holder,
         )
         return await self._applications.asking.ask(ask, say)
 

@@ -39,7 +39,9 @@ def command_of(ask: Ask, member: str) -> i.Command:
         ),
         "balance": lambda: i.Balance(ask.resource, ask.dry_run),
         "update": lambda: i.Update(ask.resource, read(ask.profile)),
-        "maintain": lambda: i.Maintain(ask.resource, ask.on),
+        "maintain": lambda: i.Maintain(
+            ask.resource, ask.on, member if ask.holder else "", ask.holder
+        ),
         "drain": lambda: i.Drain(ask.member, ask.on, ask.dry_run),
         "leave": lambda: i.Drain(member),
         "what-if": lambda: i.WhatIf(ask.member),

@@ -91,7 +91,8 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """What this member runs now, to the planner `planner`; unasked, too, when that changed by itself.
 
     seen: the highest number of a planner before it that this daemon has heard of, 0 if of none.
-    online: monitored resources that are ONLINE here; offline: that are not.
+    online: monitored resources that are ONLINE here; offline: that are not. given_up: applications
+    that this member ended with all others, for want of quorum, and that nobody has started here since.
     """
 
     planner: int
@@ -100,6 +101,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     under_way: list[UnderWay] = []
     online: list[str] = []
     offline: list[str] = []
+    given_up: list[str] = []
 
 
 class CheckFailed(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):
@@ -123,7 +125,8 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
 
     verb: start, stop, relocate, balance, update, maintain, drain, what-if, candidates; leave: this
     member is about to leave the cluster in good order; output: what the resource printed at the member
-    that is asked, whether it plans or not. profile: the merged text, for update.
+    that is asked, whether it plans or not. profile: the merged text, for update. holder: the
+    descriptor that holds the maintenance, a number of this member's; 0 for none.
     """
 
     job: int
@@ -137,6 +140,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     locale: str = ""
     output: str = ""
     profile: str = ""
+    holder: int = 0
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):

@@ -196,6 +196,7 @@ class Reign:
                 member: [one.resource for one in report.running]
                 for member, report in reports.items()
             },
+            given_up={member: report.given_up for member, report in reports.items()},
             under_way=under_way,
             monitors=self._monitors,
             drained=self._ground.drained(),
@@ -278,7 +279,8 @@ class Reign:
             if name in busy or not known.is_application or not known.runs_on(member):
                 continue
             if name not in running:
-                self._step(i.Ended(name, member, f"{member} ended it by itself"))
+                failed = name not in report.given_up
+                self._step(i.Ended(name, member, f"{member} ended it by itself", failed))
             elif running[name].failed == "check":
                 self._step(i.CheckFailed(name, member, running[name].why))
 

@@ -124,6 +124,40 @@ async def test_who_stood_alone_and_comes_back_starts_nothing_by_itself(
         await until(
             lambda: len(clu.entries("web")) == 3 and clu.where("web") == "ONLINE on pepicelli"
         )
+        assert clu.record("web").restart_count == 0
+
+
+async def test_maintenance_ends_with_the_life_that_holds_it(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        await clu.members[PROVOLONE].ask("start", "web", member=POLISHHAM)
+        for name in (PROVOLONE, PEPICELLI):
+            code, _ = await clu.members[name].ask("maintain", "web", on=True, holder=1)
+            assert code == 0
+        clu.die(PROVOLONE)()
+        await until(lambda: clu.members[PEPICELLI].up.planner() is not None)
+        await trio.sleep(5)
+        assert clu.record("web").maintenance
+        await clu.members[PEPICELLI].ask("maintain", "web", on=False, holder=1)
+        assert not clu.record("web").maintenance
+        await clu.members[PEPICELLI].ask("maintain", "web", on=True, holder=2)
+        clu.die(PEPICELLI)()
+        await until(lambda: not clu.record("web").maintenance)
+
+
+async def test_the_next_planner_keeps_the_failover_delay(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web", FAILOVER_DELAY=60)
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        clu.die(PEPICELLI)()
+        await trio.sleep(10)
+        begun_s = trio.current_time()
+        clu.die(PROVOLONE)()
+
+        await clu.runs("web", POLISHHAM, patience_s=100)
+        assert 45 < trio.current_time() - begun_s < 55
 
 
 async def test_who_leaves_has_its_applications_relocated(autojump_clock: MockClock) -> None:
