@@ -6,7 +6,6 @@ others are. Their owner has no process: who ends what runs under one, when it is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -110,8 +109,3 @@ class InternalLocks:
         if lock.locks and not self._service.is_expelled:
             self._service.run(OwnerEnded(lock, abnormal=False))
         lock.ended("it was released")
-
-    def may_act(self) -> bool:
-        """Whether what is held here surely is: a member that stood still asks first."""
-        service = self._service
-        return service.lease_until_s != math.inf or not service.node.shared

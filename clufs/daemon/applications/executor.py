@@ -130,11 +130,6 @@ class Executor:
         """The applications that were started here and not stopped."""
         return [name for name, each in self._applications.items() if each.stage in _HELD]
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing runs here and no action is under way."""
-        return not self._applications and not self._actions
-
     # -------------------------------------------------------------- messages
 
     def inquired(self, sender: str, inquiry: Inquiry) -> None:

@@ -168,6 +168,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _parts = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _KINDS = 10
+_NO_MESSAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def encode(message: Message) -> bytes:
@@ -179,7 +180,7 @@ def decode(data: bytes) -> Message | None:
     """The message; None for one of a kind that only later versions know. Raises GarbageReceived."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NO_MESSAGE as error:
         if _is_of_later_kind(data):
             return None
         raise GarbageReceived(f"no message about applications: {error}") from error
@@ -189,5 +190,5 @@ def _is_of_later_kind(data: bytes) -> bool:
     try:
         parts = _parts.decode(data)
         return bool(parts) and msgspec.msgpack.decode(parts[0], type=int) >= _KINDS
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_MESSAGE:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict, deque
 from collections.abc import Callable
 
@@ -182,6 +181,3 @@ async def until(condition: Callable[[], bool], patience_s: float = 5.0) -> None:
         while not condition():  # noqa: ASYNC110 - anything may bring it about
             await trio.sleep(0.1)
     assert not patience.cancelled_caught or condition(), "it did not come to be"
-
-
-FOREVER = math.inf
