@@ -5,10 +5,11 @@ from __future__ import annotations
 from clufs.caa.templates import BUILT_IN
 from clufs.registry.files import FileRecord
 from clufs.tree.drains import DrainFile, IfLostFile
-from clufs.tree.files import FilesDirectory, Registry, ScriptsDirectory
+from clufs.tree.files import Registry, ScriptsDirectory
 from clufs.tree.items import Report, StaticDirectory
+from clufs.tree.judged import TemplatesDirectory
 from clufs.tree.members import MembersDirectory
-from clufs.tree.profiles import TEMPLATES, Profiles
+from clufs.tree.profiles import Profiles
 from clufs.tree.resource import Caa, Orders, ResourceDirectory, ResourceReport
 from clufs.tree.resources import ResourcesDirectory
 
@@ -29,7 +30,7 @@ def build(root: StaticDirectory, registry: Registry, caa: Caa) -> None:
         )
     )
     root.add(ScriptsDirectory(SCRIPTS, registry))
-    root.add(FilesDirectory(TEMPLATES, registry, built_in))
+    root.add(TemplatesDirectory(registry, built_in))
     status = root.entries[b"status"]
     assert isinstance(status, StaticDirectory)
     status.add(Report(b"status/resources", ResourceReport(registry, profiles).show))

@@ -8,11 +8,10 @@ from clufs.caa.templates import BUILT_IN, DEFINITIONS
 from clufs.errors import InvalidRequest, NoSuchName
 from clufs.registry.files import FileRecord
 from clufs.tree.files import Registry
+from clufs.tree.judged import REFUSED, TEMPLATES
 
 RESOURCES = b"resources"
-TEMPLATES = b"templates"
 CAP = b".cap"
-REFUSED = b".refused"
 
 
 class Profiles:

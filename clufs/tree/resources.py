@@ -10,19 +10,18 @@ from clufs.errors import (
     NameExists,
     NameTooLong,
     NoSuchName,
-    ProfileRefused,
     ResourceInUse,
 )
 from clufs.limits import NAMESPACE_MAX_BYTES
-from clufs.registry.files import DropFile, FileRecord, PutFile
 from clufs.registry.resources import Register, Unregister
-from clufs.tree.files import Draft, EditableFile, FilesDirectory, Registry
+from clufs.tree.files import Registry
 from clufs.tree.items import Caller, Directory, Item
+from clufs.tree.judged import REFUSED, JudgedDirectory
 from clufs.tree.names import shown
-from clufs.tree.profiles import CAP, REFUSED, RESOURCES, Profiles
+from clufs.tree.profiles import CAP, RESOURCES, Profiles
 
 
-class ResourcesDirectory(FilesDirectory):
+class ResourcesDirectory(JudgedDirectory):
     """Judges each text that gets a name NAME.cap. mkdir(2) registers, rmdir(2) unregisters.
 
     make_directory: of a registered resource, by its name.
@@ -73,44 +72,8 @@ class ResourcesDirectory(FilesDirectory):
     def is_judged(self, name: bytes) -> bool:
         return name.endswith(CAP)
 
-    async def save(self, file: EditableFile, data: bytes, mtime_ns: int) -> None:
-        judged = self.is_judged(file.name)
-        if judged:
-            await self._judge(file.name, data, file.look(), mtime_ns)
-        await file.put(data, mtime_ns)
-        if judged:
-            await self._forget_refused(file.name)
-
-    async def check_move(self, record: FileRecord, to: bytes) -> None:
-        if self.is_judged(to):
-            await self._judge(to, record.data, record, record.mtime_ns)
-
-    async def moved(self, to: bytes) -> None:
-        if self.is_judged(to):
-            await self._forget_refused(to)
-
-    async def left(self, file: EditableFile, draft: Draft) -> None:
-        """The profile before stays; where there was none, none is left."""
-        if not self.is_judged(file.name):
-            await super().left(file, draft)
-        elif draft.refusal is not None and not file.look().data and not file.writers:
-            file.is_withdrawn = True
-            await self.registry.propose(DropFile(file.path, file.record.number))
-
-    async def _judge(self, name: bytes, text: bytes, like: FileRecord, mtime_ns: int) -> None:
-        """Keeps what it refuses as NAME.cap.refused. Raises ProfileRefused, NoQuorum, NoRoom."""
-        try:
-            self.profiles.judge(name.removesuffix(CAP).decode(errors="replace"), text)
-        except ProfileRefused:
-            owner = like.uid, like.gid, like.mode
-            path = self._path(name + REFUSED)
-            await self.registry.propose(PutFile(path, text, *owner, mtime_ns, new=False))
-            raise
-
-    async def _forget_refused(self, name: bytes) -> None:
-        path = self._path(name + REFUSED)
-        if path in self.registry.state.files:
-            await self.registry.propose(DropFile(path))
+    def judge(self, name: bytes, text: bytes) -> None:
+        self.profiles.judge(name.removesuffix(CAP).decode(errors="replace"), text)
 
     # ------------------------------------------------- registering
 
