@@ -253,13 +253,21 @@ class Tree:
 
 def in_order_of_need(resources: Sequence[Resource]) -> list[Resource]:
     """Each resource after those that it requires; otherwise in the order given."""
-    left = {each.name: each for each in resources}
+    by_name = {each.name: each for each in resources}
+    order = after_required({each.name: each.required for each in resources})
+    return [by_name[name] for name in order]
+
+
+def after_required(required: Mapping[str, Sequence[str]]) -> list[str]:
+    """The names, each after those of them that it requires; otherwise in the order given."""
+    left = dict(required)
     ordered = []
     while left:
-        free = (each for each in left.values() if not left.keys() & each.required)
+        free = (name for name, needs in left.items() if not left.keys() & needs)
         # In a circle, which no profile may close, any is as good.
-        following = next(free, next(iter(left.values())))
-        ordered.append(left.pop(following.name))
+        following = next(free, next(iter(left)))
+        del left[following]
+        ordered.append(following)
     return ordered
 
 

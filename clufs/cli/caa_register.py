@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from clufs.cli.caa_program import Parser, Refused, Teller, Tree, command, run
+from clufs.cli.caa_program import (
+    Parser,
+    Refused,
+    Teller,
+    Tree,
+    after_required,
+    command,
+    run,
+    values,
+)
+from clufs.errors import ProfileRefused
 
 
 def _parser() -> Parser:
@@ -36,6 +46,19 @@ def register(tree: Tree, name: str) -> int:
     return 0
 
 
+def in_order(tree: Tree, names: Sequence[str]) -> list[str]:
+    """The names, each after those that its profile requires: only what is registered can be required."""
+
+    def required(name: str) -> list[str]:
+        try:
+            text = (tree.resources / f"{name}.cap").read_bytes()
+            return values(text, f"{name}.cap").get("REQUIRED_RESOURCES", "").split()
+        except (OSError, ValueError, ProfileRefused):
+            return []  # registering it says why
+
+    return after_required({name: required(name) for name in names})
+
+
 def _main(argv: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_intermixed_args(argv)
@@ -45,7 +68,7 @@ def _main(argv: Sequence[str]) -> int:
     teller = Teller("caa_register", options.q)
     if options.u:
         return teller.each(options.names, lambda name: command(tree, name, "update\n", options.q))
-    return teller.each(options.names, lambda name: register(tree, name))
+    return teller.each(in_order(tree, options.names), lambda name: register(tree, name))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clufs.cli.caa_program import control_line, word
+from clufs.cli.caa_program import Tree, control_line, word
+from clufs.cli.caa_register import in_order
 from clufs.tree.names import read_word
 from tests.cli.caa_files import Clu
 
@@ -214,6 +215,22 @@ def test_registering_makes_the_directory_and_unregistering_takes_it_away(clu: Cl
         "caa_unregister: resource 'new': Directory not empty\n"
         "caa_unregister: Could not find resource 'absent': it is not registered\n"
     )
+
+
+def test_what_others_require_is_registered_first(clu: Clu) -> None:
+    needs = {"web": "db net", "db": "net", "net": "", "odd": "web"}
+    for name, required in needs.items():
+        text = f"NAME={name}\nREQUIRED_RESOURCES = {required}\n"
+        clu.path(f"resources/{name}.cap").write_text(text)
+    tree = Tree(clu.root)
+    assert in_order(tree, ["web", "db", "absent", "net"]) == ["absent", "net", "db", "web"]
+    assert in_order(tree, ["web", "net"]) == ["net", "web"]
+    clu.path("resources/net.cap").write_bytes(b"REQUIRED_RESOURCES=web\n")
+    assert sorted(in_order(tree, ["web", "db", "net"])) == ["db", "net", "web"]
+    clu.path("resources/db.cap").write_bytes(b"\xff no profile\n")
+    assert clu.run("caa_register", "odd", "web", "web").status == 0
+    assert clu.path("resources/odd").is_dir()
+    assert clu.path("resources/web").is_dir()
 
 
 def test_the_daemons_sentence_is_ours_if_it_is_of_our_process(clu: Clu) -> None:
