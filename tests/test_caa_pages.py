@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from clufs.caa import ocf
+from clufs.caa.action_script import (
+    NamedScript,
+    OcfAgent,
+    ScriptFile,
+    SystemdUnit,
+    parse_action_script,
+)
 from clufs.caa.attributes import ATTRIBUTES
 from clufs.caa.definitions import OPTION_KEYS, TYPES, parse_definitions
+from clufs.caa.environment import PATH
 from tests.cli.caa_files import Clu
 from tests.test_man_pages import MOUNT, plain
 
@@ -46,6 +55,21 @@ def test_every_attribute_is_documented() -> None:
         assert ATTRIBUTES[name].default == meant, name
     for name in in_words:
         assert f"{name} (required)" in page
+
+
+def test_the_forms_of_an_action_script_are_documented() -> None:
+    page = plain("caa.5", "ACTION SCRIPTS")
+    forms = {
+        "NAME": NamedScript("NAME"),
+        "/ PATH": ScriptFile("/PATH"),
+        "systemd: UNIT": SystemdUnit("UNIT"),
+        "ocf: PROVIDER : AGENT": OcfAgent("PROVIDER", "AGENT"),
+    }
+    tags = [tag.replace('"', "") for tag in re.findall(r"^\.TP\n\.[BI]+ (.*)", page, re.M)]
+    assert tags == [*forms]
+    assert {tag: parse_action_script(tag.replace(" ", "")) for tag in tags} == forms
+    assert PATH in page
+    assert f"{ocf.ROOT}/resource.d/PROVIDER/AGENT" in page
 
 
 def test_the_types_of_a_sites_attributes_are_documented() -> None:
