@@ -147,12 +147,25 @@ start() {
     adopt
 }
 
-# Takes the oldest process of the program for the one to watch and to stop.
+# The control group of a process: CAA gives each application its own, where it can.
+group() {
+    sed -n 's/^0:://p' "/proc/$1/cgroup" 2>/dev/null
+}
+
+# Takes the oldest process of the program for the one to watch and to stop: of those that this start
+# began, as the program may also run for somebody else.
 adopt() {
     real=$(readlink -f "$PROGRAM")
+    since=$(began $$)
+    mine=$(group self)
     for directory in /proc/[0-9]*; do
         [ "$(readlink "$directory/exe" 2>/dev/null)" = "$real" ] || continue
-        echo "$(began "${directory#/proc/}") ${directory#/proc/}"
+        pid=${directory#/proc/}
+        at=$(began "$pid")
+        [ "${at:-0}" -ge "$since" ] || continue
+        case $(group "$pid")/ in
+        "${mine%/}"/*) echo "$at $pid" ;;
+        esac
     done | sort -n | {
         read -r began pid && echo "$pid $began" >"$PID_FILE" && return 0
         echo "$NAME: $PROGRAM ended at once"

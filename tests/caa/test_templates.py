@@ -1,9 +1,10 @@
 """The templates of a new cluster: they validate, and their action script starts, checks and stops."""
 
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -156,18 +157,83 @@ def test_one_that_is_not_there_did_not_start(tmp_path: Path) -> None:
     assert "there is no program" in script.output
 
 
+class Daemon(Script):
+    """A script whose program goes into the background by itself. background: how, by sh."""
+
+    def __init__(self, directory: Path, background: str = '(setsid "$PROGRAM" 600 &)') -> None:
+        self.program = directory / "daemon"
+        if not self.program.exists():
+            self.program.write_bytes(Path("/bin/sleep").read_bytes())
+        self.program.chmod(0o755)
+        super().__init__(directory, self.program)
+        self.path.write_text(self.path.read_text().replace('"$PROGRAM" <', f"{background} <"))
+
+
 def test_one_that_goes_into_the_background_is_found_again(tmp_path: Path) -> None:
-    own = tmp_path / "daemon"
-    own.write_bytes(Path("/bin/sleep").read_bytes())
-    own.chmod(0o755)
-    script = Script(tmp_path, own)
-    text = script.path.read_text().replace('"$PROGRAM" <', '(setsid "$PROGRAM" 600 &) <')
-    script.path.write_text(text)
+    script = Daemon(tmp_path)
+    own = script.program
     assert script.run("start") == 0
     assert script.run("check") == 0
     assert os.readlink(f"/proc/{script.pid}/exe") == str(own)
     assert script.run("stop") == 0
     assert script.run("check") == 2
+
+
+@pytest.fixture
+def not_ours(tmp_path: Path) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
+    """Starts a process of the program of a Daemon that CAA has nothing to do with."""
+    others = []
+
+    def start() -> "subprocess.Popen[bytes]":
+        others.append(subprocess.Popen([tmp_path / "daemon", "600"]))
+        return others[-1]
+
+    yield start
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+def test_an_older_process_of_the_program_is_somebody_elses(
+    tmp_path: Path, not_ours: Callable[[], "subprocess.Popen[bytes]"]
+) -> None:
+    script = Daemon(tmp_path)
+    other = not_ours()
+    time.sleep(0.05)  # clock ticks are 10 ms
+    assert script.run("start") == 0
+    assert script.pid != other.pid
+    assert script.run("stop") == 0
+    assert other.poll() is None
+    gone = Daemon(tmp_path, "true")
+    assert gone.run("start") == 1
+    assert gone.output.endswith("ended at once\n")
+    assert other.poll() is None
+
+
+def test_a_process_in_another_control_group_is_somebody_elses(
+    tmp_path: Path, not_ours: Callable[[], "subprocess.Popen[bytes]"]
+) -> None:
+    """/proc of the test's own making tells the groups, as one test cannot rely on being allowed to make any."""
+    script = Daemon(tmp_path)
+    text = script.path.read_text()
+    assert '"/proc/$1/cgroup"' in text
+    script.path.write_text(text.replace('"/proc/$1/cgroup"', f'"{tmp_path}/$1.cgroup"'))
+    mine, below, elsewhere = (tmp_path / f"{name}.cgroup" for name in ("self", "below", "else"))
+    mine.write_text("1:cpu:/\n0::/caa/app\n")
+    elsewhere.write_text("0::/caa/app2\n")
+    below.write_text("0::/caa/app/below\n")
+    text = script.path.read_text()
+    for other, found in ((elsewhere, 1), (below, 0), (mine, 0)):
+        script.path.write_text(
+            text.replace(
+                '(setsid "$PROGRAM" 600 &)',
+                f'(setsid "$PROGRAM" 600 & cp {other} {tmp_path}/$!.cgroup; echo $! > {tmp_path}/pid)',
+            )
+        )
+        assert script.run("start") == found, script.output
+        assert script.run("stop") == 0
+        if found:
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 def test_another_entry_is_refused(sleeper: Script) -> None:
