@@ -195,3 +195,6 @@ KEEPER_FRAME_MAX_BYTES = 2**21
 
 KEEPER_UNSENT_BYTES = 2**20
 """Above this the keeper sends no more output to a daemon that does not read: it keeps the end of it instead."""
+
+UNIT_ATTENTIONS_MAX = 16
+"""Unit attentions fetched in a row before one counts as a failure: an array queues a few for each initiator."""

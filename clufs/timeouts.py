@@ -390,3 +390,12 @@ loads takes longer than this only when it is broken."""
 
 DEVICE_PAUSE_S = 0.1
 """The shortest time between two looks at the devices: one new device makes dozens of events."""
+
+LUN_COMMAND_S = 10.0
+"""The io timeout: a command to a LUN without an answer for so long fails, and its path with it."""
+
+LUN_CONNECT_S = 10.0
+"""Connecting and logging in to an iSCSI portal."""
+
+LUN_LOGOUT_S = 1.0
+"""How long an iSCSI portal has to answer a goodbye."""

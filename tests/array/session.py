@@ -102,13 +102,12 @@ class Session:
             wrong = self._identify(request, answers)
             tsih = request.tsih or 1
             self._exp_cmd_sn = request.cmd_sn
+            done = not wrong and request.transit and request.next_stage == 3
+            if done and not self.discovery:
+                self.array.entered(self)
             await self._send_login(request, answers, wrong, tsih)
-            if wrong:
-                return False
-            if request.transit and request.next_stage == 3:
-                if not self.discovery:
-                    self.array.entered(self)
-                return True
+            if wrong or done:
+                return done
 
     def _identify(self, request: pdu.Login, answers: dict[str, str]) -> int:
         """Who is it, and does it want our target? Returns the detail of a refusal, or 0."""
@@ -278,10 +277,12 @@ class Session:
         with trio.CancelScope() as scope:
             running = Running(self.nexus, header.itt, scope.cancel)
             unit.running.add(running)
-            await trio.sleep(seconds)
-        going_on = running in unit.running
-        unit.running.discard(running)
-        return going_on
+            try:
+                await trio.sleep(seconds)
+                return running in unit.running
+            finally:
+                unit.running.discard(running)
+        return False
 
     async def _answer(self, header: pdu.ScsiCommand, command: c.Command | None, done: Done) -> None:
         if done.lose_session or done.lose_answer:

@@ -1,0 +1,303 @@
+"""LUNs behind iscsi:// URLs: a session of libiscsi for one LUN through one portal, without blocking.
+
+The library never reconnects by itself: what was under way when a connection broke is reported as
+PathLost, and whoever asked decides. A command that is not answered in time, or whose caller is
+cancelled, takes its session with it: the array then ends the command (SAM-5, 6.5), and no late
+answer can be taken for another's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from clufs.errors import LunError, LunTimedOut, PathLost
+from clufs.storage import libiscsi
+from clufs.storage.commands import Command
+from clufs.storage.libiscsi import ffi, library, text
+from clufs.storage.outcome import check
+from clufs.timeouts import LUN_COMMAND_S, LUN_CONNECT_S, LUN_LOGOUT_S
+
+_SENSE_LENGTH_BYTES = 2
+
+
+@dataclass(eq=False)
+class _Call:
+    """Something asked of the library, until its callback came."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    status: int = libiscsi.CANCELLED
+    data: bytes = b""
+    handle: Any = None
+
+    def __post_init__(self) -> None:
+        self.handle = ffi.new_handle(self)
+
+    def finish(self, status: int, data: bytes = b"") -> None:
+        """The first word counts: the library may say more when a session ends."""
+        if not self.done.is_set():
+            self.status, self.data = status, data
+            self.done.set()
+
+
+def _on_step(context: Any, status: int, said: Any, private: Any) -> None:
+    """A connection, login or logout came to an end."""
+    ffi.from_handle(private).finish(status)
+
+
+def _on_answer(context: Any, status: int, said: Any, private: Any) -> None:
+    """A command was answered; its data, or its sense data, is the library's only until we return."""
+    data = b""
+    if said:
+        task = ffi.cast("struct scsi_task *", said)
+        if task.datain:
+            data = bytes(ffi.buffer(task.datain, task.datain_size))
+    ffi.from_handle(private).finish(status, data)
+
+
+_STEP = ffi.callback("iscsi_command_cb", _on_step)
+_ANSWER = ffi.callback("iscsi_command_cb", _on_answer)
+
+
+class IscsiLun:
+    """A logged-in session for one LUN. Made by `iscsi_lun`."""
+
+    def __init__(self, url: str, initiator: str, isid: int) -> None:
+        self._lib = library()
+        self._url = url
+        self._context = self._lib.iscsi_create_context(initiator.encode())
+        self._calls: set[_Call] = set()
+        self._kept: list[_Call] = []
+        self._tasks: list[Any] = []
+        self._lun = 0
+        self._lost = ""
+        self._output = trio.Event()
+        self._scope = trio.CancelScope()
+        self._socket: socket.socket | None = None
+        self._lib.iscsi_set_isid_random(self._context, isid >> 16 & 0xFFFFFF, isid & 0xFFFF)
+        self._lib.iscsi_set_noautoreconnect(self._context, 1)
+        self._lib.iscsi_set_session_type(self._context, libiscsi.NORMAL_SESSION)
+
+    @property
+    def path(self) -> str:
+        """The URL, without a password."""
+        scheme, _, rest = self._url.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
+
+    # --------------------------------------------------------------- commands
+
+    async def run(
+        self,
+        command: Command,
+        data: bytes = b"",
+        *,
+        block_bytes: int = 512,
+        timeout_s: float = LUN_COMMAND_S,
+    ) -> bytes:
+        """Send a command with its data, and return what came back; see Carrier."""
+        if self._lost:
+            raise PathLost(f"{self.path}: {self._lost}")
+        call = _Call()
+        buffer = ffi.from_buffer("unsigned char[]", data)
+        task = self._task(command, len(data), block_bytes)
+        self._calls.add(call)
+        try:
+            out = ffi.new("struct iscsi_data *", {"size": len(data), "data": buffer})
+            sent = self._lib.iscsi_scsi_command_async(
+                self._context, self._lun, task, _ANSWER, out if data else ffi.NULL, call.handle
+            )
+            if sent != 0:
+                self._lose(text(self._lib.iscsi_get_error(self._context)))
+                raise PathLost(f"{self.path}: {self._lost}")
+            self._push()
+            await self._wait(call, command.NAME, timeout_s)
+        finally:
+            self._calls.discard(call)
+            # The library may hold the task and the data until the session has ended.
+            if call.done.is_set() and not self._lost:
+                self._lib.scsi_free_scsi_task(task)
+            else:
+                self._tasks.append((task, buffer, data, call))
+        return self._result(command, call)
+
+    def _task(self, command: Command, bytes_out: int, block_bytes: int) -> Any:
+        cdb = command.cdb()
+        bytes_in = command.bytes_in(block_bytes)
+        direction = libiscsi.WRITE if bytes_out else libiscsi.READ if bytes_in else libiscsi.NOTHING
+        block = ffi.from_buffer("unsigned char[]", cdb)
+        return self._lib.scsi_create_task(len(cdb), block, direction, bytes_out or bytes_in)
+
+    async def _wait(self, call: _Call, what: str, timeout_s: float) -> None:
+        try:
+            with trio.move_on_after(timeout_s):
+                await call.done.wait()
+                return
+        except BaseException:
+            self._lose(f"{what} was given up")
+            raise
+        self._lose(f"{what} was not answered within {timeout_s} s")
+        raise LunTimedOut(f"{self.path}: {self._lost}")
+
+    def _result(self, command: Command, call: _Call) -> bytes:
+        if call.status in (libiscsi.CANCELLED, libiscsi.ERROR, libiscsi.TIMEOUT):
+            raise PathLost(f"{self.path}: {command.NAME}: {self._lost or 'the connection broke'}")
+        sense = call.data[_SENSE_LENGTH_BYTES:] if call.status == libiscsi.CHECK_CONDITION else b""
+        check(f"{self.path}: {command.NAME}", call.status, sense)
+        return call.data
+
+    # ------------------------------------------------------------ the session
+
+    async def _open(self) -> None:
+        """Connect and log in. Raises PathLost."""
+        url = self._lib.iscsi_parse_full_url(self._context, self._url.encode())
+        if not url:
+            raise LunError(f"{self.path}: {text(self._lib.iscsi_get_error(self._context))}")
+        try:
+            self._lun = url.lun
+            self._lib.iscsi_set_targetname(self._context, url.target)
+            if text(url.user):
+                self._lib.iscsi_set_initiator_username_pwd(self._context, url.user, url.passwd)
+            portal = bytes(ffi.string(url.portal))
+        finally:
+            self._lib.iscsi_destroy_url(url)
+        with trio.move_on_after(LUN_CONNECT_S) as scope:
+            connect = ("connecting", self._lib.iscsi_connect_async, (ffi.new("char[]", portal),))
+            await self._step(*connect)
+            await self._step("login", self._lib.iscsi_login_async, ())
+        if scope.cancelled_caught:
+            raise PathLost(f"{self.path}: no session within {LUN_CONNECT_S} s")
+
+    async def _step(self, what: str, function: Any, arguments: tuple[Any, ...]) -> None:
+        """Do one step of making a session, moving bytes here as `_serve` does later."""
+        call = _Call()
+        self._kept.append(call)
+        failed = function(self._context, *arguments, _STEP, call.handle) != 0
+        while not failed and not call.done.is_set():
+            descriptor = self._lib.iscsi_get_fd(self._context)
+            events = self._lib.iscsi_which_events(self._context)
+            if descriptor < 0:
+                break
+            if events & libiscsi.POLL_OUT:
+                await trio.lowlevel.wait_writable(descriptor)
+                events = libiscsi.POLL_OUT
+            else:
+                await trio.lowlevel.wait_readable(descriptor)
+                events = libiscsi.POLL_IN
+                if self._ended(descriptor):
+                    break
+            failed = self._lib.iscsi_service(self._context, events) != 0
+        if failed or call.status != libiscsi.GOOD:
+            why = text(self._lib.iscsi_get_error(self._context)) or "the connection was closed"
+            raise PathLost(f"{self.path}: {what} failed: {why}")
+
+    def _ended(self, descriptor: int) -> bool:
+        """Did the other side close? The library would turn in circles over a closed connection."""
+        if self._socket is None:
+            self._socket = socket.socket(fileno=socket.dup(descriptor))
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    async def _serve(self) -> None:
+        """Move bytes until the session ends, whoever ends it."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                descriptor = self._lib.iscsi_get_fd(self._context)
+                while not self._lost:
+                    await trio.lowlevel.wait_readable(descriptor)
+                    if self._ended(descriptor):
+                        self._lose("the array closed the connection")
+                    elif self._lib.iscsi_service(self._context, libiscsi.POLL_IN) != 0:
+                        self._lose(text(self._lib.iscsi_get_error(self._context)))
+                    else:
+                        self._push()
+        for call in list(self._calls):
+            call.finish(libiscsi.CANCELLED)
+
+    async def _write(self) -> None:
+        """Send what did not fit at once."""
+        descriptor = self._lib.iscsi_get_fd(self._context)
+        while True:
+            await self._output.wait()
+            self._output = trio.Event()
+            await trio.lowlevel.wait_writable(descriptor)
+            self._push()
+
+    def _push(self) -> None:
+        """Send what there is to send, as far as it goes."""
+        if self._lost or not self._wants_to_write():
+            return
+        if self._lib.iscsi_service(self._context, libiscsi.POLL_OUT) != 0:
+            self._lose(text(self._lib.iscsi_get_error(self._context)))
+        elif self._wants_to_write():
+            self._output.set()
+
+    def _wants_to_write(self) -> bool:
+        return bool(self._lib.iscsi_which_events(self._context) & libiscsi.POLL_OUT)
+
+    def _lose(self, why: str) -> None:
+        """The session is no more."""
+        if not self._lost:
+            self._lost = why or "the connection broke"
+            self._scope.cancel()
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    async def _logout(self) -> None:
+        """Say goodbye, so that the array need not find out; not for long."""
+        if self._lost:
+            return
+        call = _Call()
+        self._kept.append(call)
+        with trio.move_on_after(LUN_LOGOUT_S) as scope:
+            scope.shield = True
+            if self._lib.iscsi_logout_async(self._context, _STEP, call.handle) == 0:
+                self._push()
+                await call.done.wait()
+        self._lose("logged out")
+
+    def _close(self) -> None:
+        """Free everything; the library calls back for what was still under way."""
+        if self._socket is not None:
+            self._socket.close()
+        self._lib.iscsi_destroy_context(self._context)
+        for task, *_ in self._tasks:
+            self._lib.scsi_free_scsi_task(task)
+
+
+@asynccontextmanager
+async def iscsi_lun(url: str, initiator: str, isid: int) -> AsyncIterator[IscsiLun]:
+    """A session with the LUN that `url` names, while inside.
+
+    url: iscsi://[user%password@]host[:port]/target/lun. initiator: an iSCSI name. isid: 40 bits that,
+    with it, name the initiator port: the same after a reconnection, or the registration is another's.
+    Raises PathLost if it cannot be made; when it breaks later, `run` raises PathLost from then on.
+    """
+    lun = IscsiLun(url, initiator, isid)
+    failure: Exception | None = None
+    try:
+        await lun._open()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lun._serve)
+            try:
+                yield lun
+            except Exception as error:
+                failure = error  # a nursery would hand it on in a group
+            finally:
+                await lun._logout()
+                nursery.cancel_scope.cancel()
+    finally:
+        lun._close()
+    if failure is not None:
+        raise failure
