@@ -90,5 +90,5 @@ def unpack(data: bytes) -> Message | None:
     """Return the message that was multicast, None if it is none."""
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -108,7 +108,7 @@ class Cutter:
         self._start = end
         try:
             return _decoder.decode(self._buffer[body:end])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise GarbageReceived(f"not a frame: {error}") from error
 
 

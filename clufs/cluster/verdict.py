@@ -109,7 +109,7 @@ class Verdict:
         """A member said this in the view, which is installed here. Garbage is dropped."""
         try:
             heard = _decoder.decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return []
         if sender not in self._members:
             return []

@@ -47,5 +47,5 @@ def decode(data: bytes) -> Message:
     """The message that was encoded. Raises GarbageReceived for anything else."""
     try:
         return _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise GarbageReceived(f"not a message of lock managers: {error}") from error

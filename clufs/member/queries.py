@@ -281,7 +281,7 @@ class Queries:
         """A question or an answer came from `member`. Raises GarbageReceived."""
         try:
             message = _decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise GarbageReceived(f"neither question nor answer: {error}") from error
         if isinstance(message, Question):
             for part in _parts(self._answer(message)):

@@ -119,7 +119,7 @@ def decode(data: bytes) -> tuple[CommandId, Command]:
                 f"a command of version {envelope.version}, where this clufs knows up to {VERSION}"
             )
         return envelope.id, _command.decode(envelope.command)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StateError(f"not a command: {error}") from error
 
 

@@ -92,7 +92,7 @@ def decode(body: bytes) -> Message | None:
     """Return the message, or None for what is none."""
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -246,7 +246,7 @@ class State:
             return state
         try:
             snapshot = _decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StateError(f"not a snapshot of the registry: {error}") from error
         if snapshot.version > VERSION:
             raise StateError(
