@@ -1,4 +1,4 @@
-"""What a member decodes may go on with fields that a later version adds; however deep these are, they are garbage at worst."""
+"""What a member decodes may go on with fields of a later version; however deep these are, they are garbage at worst."""
 
 from __future__ import annotations
 
