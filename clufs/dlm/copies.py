@@ -265,7 +265,8 @@ class Copies(Lost, abc.ABC):
             return self._drop_told(now, copy, None, False)
         found = self._answered(asked)
         assert found is not None
-        if copy.request.value is not None and not found.unsent:
+        writes = copy.request.value is not None or copy.request.invalidate
+        if writes and not found.unsent:
             copy.rsb.is_stale = True
         here = master in (self.member, LOST)
         if here and copy.granted is None:

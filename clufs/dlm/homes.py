@@ -97,6 +97,7 @@ class Homes(Seeking, abc.ABC):
 
     def _tell_copies(self, now: float, block: RemoteBlock, names: Names) -> BlockCopies:
         locks = []
+        proves = proved = False
         for lock in block.holders():
             assert isinstance(lock, Copy) and lock.granted is not None
             request, party, since = lock.request, lock.party, lock.since
@@ -107,12 +108,14 @@ class Homes(Seeking, abc.ABC):
             owner = lock.owner
             if owner not in names:
                 names[owner] = (owner.pid, owner.command)
+            least = self._least(lock)
+            proves, proved = proves or least > Mode.CR, proved or lock.granted > Mode.CR
             locks.append(
                 HeldCopy(
                     self.lock_id(lock),
                     None if lock.parent is None else self.lock_id(lock.parent),
                     lock.granted,
-                    self._least(lock),
+                    least,
                     lock.number,
                     request,
                     lock.notified,
@@ -121,6 +124,8 @@ class Homes(Seeking, abc.ABC):
                     self.names.of(party),
                 )
             )
+        if proved and not proves:
+            block.is_stale = True  # the new master may make it invalid, whatever is kept in the end
         return BlockCopies(
             block.name,
             block.value,

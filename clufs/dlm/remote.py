@@ -21,8 +21,9 @@ class RemoteBlock(ResourceBlock):
         while nobody else could.
     is_final: the master has said that it does nothing more with the block, for it is leaving;
         writer: the lock that could still write it then.
-    is_stale: a request that writes was taken back and may have taken effect: no lock here proves the
-        value, until the master tells it again.
+    is_stale: a request that writes was taken back and may have taken effect, or a new master was told of
+        no lock that proves the value, and may have invalidated it: none here does, until the value is
+        told again.
     """
 
     __slots__ = ("is_final", "is_stale", "master", "writer")

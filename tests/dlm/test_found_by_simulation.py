@@ -28,6 +28,7 @@ from clufs.dlm.messages import (
     BlockCopies,
     Copies,
     End,
+    Finished,
     Gather,
     Gathered,
     Granted,
@@ -39,6 +40,7 @@ from clufs.dlm.messages import (
     Queued,
     Settled,
     Unsettled,
+    Withdraw,
 )
 from clufs.dlm.modes import Mode
 from clufs.dlm.node import Node
@@ -199,7 +201,8 @@ def test_a_tree_that_was_given_up_is_not_unsettled_for_ever() -> None:
     assert hears(B, NotMaster(3, ask.id)) == [Lookup(3, name)]
 
 
-def test_a_write_that_was_taken_back_leaves_the_value_unproven() -> None:
+@pytest.mark.parametrize("line", ["PR value=2", "PR invalidate"])
+def test_a_write_that_was_taken_back_leaves_the_value_unproven(line: str) -> None:
     """The lost master may have stored it and told others; the home knows only the value before."""
     lives = (Life(A, 1), Life(B, 1))
     node, person = Node(A, 1, (*lives, Life(C, 1)), 1), Person("p")
@@ -215,7 +218,7 @@ def test_a_write_that_was_taken_back_leaves_the_value_unproven() -> None:
     (ask,) = steps(Received(B, LookedUp(1, name, C, 0)))
     assert isinstance(ask, Ask)
     steps(Received(C, Granted(1, ask.id, Mode.EX, 5, True, b"1", True, 4)))
-    steps(Asked(person, name, parse("PR value=2"), "p"))
+    steps(Asked(person, name, parse(line), "p"))
     steps(Withdrew(person.locks[name]))
     told = steps(ViewInstalled(2, lives, frozenset({Life(C, 1)})))
     (copies,) = [message for message in told if isinstance(message, Copies)]
@@ -346,3 +349,40 @@ def test_a_new_lock_that_was_turned_away_is_not_built_with_what_followed_it() ->
     assert ended == [(Done, "cancel"), (Refuse, "p")]
     assert q.locks[name].granted is Mode.PR
     assert node.open_requests() == []
+
+
+def test_what_a_new_master_may_have_invalidated_is_proven_by_no_lock_that_was_kept() -> None:
+    """A's conversion down was under way when C was lost: B was told of no lock that proves the value.
+    The conversion had no effect, but the value is invalid now; then B is lost."""
+    d = "prosciutto"
+    lives = {member: Life(member, 1) for member in (A, B, C, d)}
+    node, person = Node(A, 1, tuple(lives.values()), 1), Person("p")
+    after_c, after_b = sorted((A, B, d)), sorted((A, d))
+    name = next(
+        n
+        for n in (b"db/%d" % at for at in range(999))
+        if directory_member(n, sorted(lives)) == d == directory_member(n, after_b)
+        and directory_member(n, after_c) == B
+    )
+
+    def steps(event: Any) -> list[Message]:
+        effects = node.step(0.0, event)
+        return [effect.message for effect in effects if isinstance(effect, Send)]
+
+    def least(members: list[str], view: int) -> Mode:
+        told = steps(ViewInstalled(view, tuple(lives[member] for member in members), frozenset()))
+        (copies,) = [message for message in told if isinstance(message, Copies)]
+        return copies.blocks[0].locks[0].least
+
+    steps(Asked(person, name, parse("PR"), "p"))
+    (ask,) = steps(Received(d, LookedUp(1, name, C, 0)))
+    assert isinstance(ask, Ask)
+    steps(Received(C, Granted(1, ask.id, Mode.PR, 5, True, b"1", True, 4)))
+    steps(Asked(person, name, parse("NL"), "p"))
+    (withdraw,) = steps(Withdrew(person.locks[name]))
+    assert isinstance(withdraw, Withdraw)
+    assert least(after_c, 2) is Mode.NL
+    steps(Received(B, Finished(2, withdraw.id)))
+    steps(Received(B, Settled(2)))
+    assert person.locks[name].granted is Mode.PR
+    assert least(after_b, 3) is Mode.NL
