@@ -32,6 +32,7 @@ from clufs.dlm.remote import Copy, Open, RemoteBlock
 from clufs.dlm.rsb import UNIT, ResourceBlock
 from clufs.dlm.seeking import become_lock
 from clufs.errors import Cancelled, NotHeld
+from clufs.limits import SEQUENCE_COUNT_BITS
 
 _Undecided = Ask | Open
 """A `nowait` request, of another member or of this one: it waits until all others have theirs."""
@@ -233,7 +234,9 @@ class Rebuild(Homes, abc.ABC):
         block = self._block_for(now, name)
         block.value = told.value
         if told.is_proven:
-            block.valid, block.valseq = told.valid, told.valseq
+            # Above all that another master may have given it in views that those here have missed.
+            block.valid = told.valid
+            block.valseq = max(told.valseq, self.view << SEQUENCE_COUNT_BITS)
         else:
             self._invalidate(block)
             self._doubtful.add(name)

@@ -182,6 +182,8 @@ class Recovery(Telling, abc.ABC):
         """Take over what the view says; the names of members whose life before is gone."""
         before, self.lives = self.lives, dict(event.members)
         gone = {member for member, life in before.items() if self.lives.get(member) != life}
+        if event.view > self.view + 1:
+            self._rise_above(event.view)
         self.view = event.view
         self._sequence = max(self._sequence, event.view << SEQUENCE_COUNT_BITS)
         self.members = sorted(self.lives)
@@ -208,6 +210,13 @@ class Recovery(Telling, abc.ABC):
             if home not in gone and isinstance(message, Ask | Withdraw | Ended)
         ]
         return gone
+
+    def _rise_above(self, view: int) -> None:
+        """Others had views without this member, and are gone without a trace: they may have told of
+        values, and of invalid ones, with a higher VALSEQ than here. None was written that stands, for
+        who could write is known here to have held a lock."""
+        for block in self.blocks.values():
+            block.valseq = max(block.valseq, view << SEQUENCE_COUNT_BITS)
 
     # ------------------------------------------------------ what is heard
 

@@ -8,6 +8,7 @@ from clufs.dlm.directory import directory_member
 from clufs.dlm.interface import Grant, Refuse, Suspended
 from clufs.dlm.modes import Mode
 from clufs.errors import AwaitsFencing, NoQuorum
+from clufs.limits import SEQUENCE_COUNT_BITS
 from tests.dlm.views import Views
 
 A, B, C = MEMBERS = ("pepicelli", "polishham", "provolone")
@@ -62,6 +63,35 @@ def test_a_lost_holder_keeps_its_lock_until_it_is_fenced(seed: int) -> None:
     assert views.lock(B, "r", x).granted is Mode.PR
     assert not views.nodes[A].blocks[x].valid
     assert views.nodes[A].waits_for() == ""
+
+
+@pytest.mark.parametrize("missed", [0, 1, 5])
+def test_who_has_missed_views_goes_on_above_what_was_told_in_them(missed: int) -> None:
+    """A master that is cut off comes back when those that went on without it are gone."""
+    views = cluster_of()
+    x = name_with_directory(A)
+    holds(views, A, "p", "EX", x)
+    holds(views, A, "p", "NL value=1", x)
+    before = views.nodes[A].blocks[x].valseq
+    views.view += missed
+    views.install()
+    settle(views)
+    block = views.nodes[A].blocks[x]
+    assert (block.value, block.valid) == (b"1", True)
+    highest = (views.view << SEQUENCE_COUNT_BITS) - 1  # that was told before this view
+    assert block.valseq > highest if missed else block.valseq == before
+
+
+def test_a_value_that_is_proven_rises_above_what_was_told_in_earlier_views() -> None:
+    views = cluster_of()
+    x = name_with_directory(C)
+    holds(views, C, "m", "EX", x)
+    holds(views, C, "m", "PR value=1", x)
+    holds(views, A, "p", "PR", x)
+    lose(views, C)
+    (block,) = [node.blocks[x] for node in views.nodes.values() if x in node.blocks]
+    assert (block.value, block.valid) == (b"1", True)
+    assert block.valseq >= 2 << SEQUENCE_COUNT_BITS
 
 
 @pytest.mark.parametrize("seed", SEEDS)
