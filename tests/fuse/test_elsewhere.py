@@ -14,6 +14,7 @@ import trio
 from clufs.dlm.interface import Suspended
 from clufs.errors import NoQuorum
 from clufs.timeouts import QUERY_S
+from clufs.tree.reserved import reserve
 from tests.fuse.member import HERE, THERE, THIRD, Mounted, member_mounted
 from tests.fuse.mounted import Client, until
 
@@ -428,3 +429,17 @@ except ZeroDivisionError:
         assert client.process.poll() is None
         client.signal(signal.SIGUSR1)
         assert await client.result() == (0, "interrupted\n")
+
+
+async def test_cp_copies_reports_of_locks_that_only_others_know(
+    clu: Mounted, name: bytes, tmp_path: Path
+) -> None:
+    """It compares the inode that it opened with the one that it found before."""
+    reserve(clu.trees[THERE])
+    clu.holds(THERE, "EX", b".caa/planner")
+    code = "import subprocess\nsubprocess.run(['cp', '-a', *sys.argv[1:]], check=True)"
+    for number in range(2):
+        copied = tmp_path / f"copy{number}"
+        assert await clu.runs(code, clu.root / "status" / "locks", copied) == ""
+        assert "GRANTED EX" in (copied / ".caa" / "planner").read_text()
+        assert "GRANTED EX" in (copied / os.fsdecode(name)).read_text()
