@@ -235,7 +235,7 @@ class Recovery:
             if not resource.is_application:
                 self._unwatched(resource, gone)
             elif resource.member in gone:
-                self._host_lost(resource)
+                self.host_lost(resource)
         self._core.lose(gone.__contains__)
 
     def end_holds(self) -> None:
@@ -248,7 +248,8 @@ class Recovery:
                 why = f": {over[0].member}, where it was held, was lost"
                 table.hold(resource, resource.holds - frozenset(over), why)
 
-    def _host_lost(self, resource: Resource) -> None:
+    def host_lost(self, resource: Resource) -> None:
+        """The member where it ran was lost: it is started wherever placement says."""
         member = resource.member
         self._calm(resource)
         why = f"member {member} was lost"

@@ -92,6 +92,10 @@ class Takeover:
         return found.union(*(one.monitors for one in self._table.resources.values()))
 
     def _missing(self, resource: Resource) -> None:
+        life = self._table.incarnations.get(resource.member, 0)
+        if resource.incarnation not in (0, life):
+            self._recovery.host_lost(resource)
+            return
         why = f"it runs no more on {resource.member}"
         failed = resource.name not in self._given_up.get(resource.member, ())
         self._recovery.ended(resource, why, failed)

@@ -159,6 +159,9 @@ class _Story:
                 return world.end(world.of(name, member), True)
             case ["fail", name, *why]:
                 return world.end(world.of(name), False, " ".join(why))
+            case ["unheard", "lost", *members]:
+                world.forget(members)
+                return []
             case ["late", number]:
                 return world.step(ActionEnded(int(number), True))
             case ["lost", *members]:

@@ -200,6 +200,12 @@ class World:
         self.up = tuple(member for member in self.up if member not in set(members))
         return self.step(MembersChanged(self._heard(), incarnations=self.lives))
 
+    def forget(self, members: Iterable[str]) -> None:
+        """Have members lost and back in new lives, and nobody plan meanwhile."""
+        self._empty(members)
+        for member in members:
+            self.lives[member] += 1
+
     def join(self, member: str) -> list[Effect]:
         """Have a member join, with a new life where it was up."""
         self._empty([member])
