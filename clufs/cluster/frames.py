@@ -10,6 +10,8 @@ earlier one does not look at them. So two neighbouring versions work together.
 
 from __future__ import annotations
 
+import struct
+
 import msgspec
 
 from clufs.errors import GarbageReceived, OldVersion, OtherCluster, WrongName
@@ -18,7 +20,8 @@ from clufs.limits import FRAME_MAX_BYTES, HELLO_MAX_BYTES
 PROTOCOL_MIN = 2
 PROTOCOL_MAX = 2
 
-_LENGTH_BYTES = 4
+_LENGTH = struct.Struct(">I")
+_LENGTH_BYTES = _LENGTH.size
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
@@ -66,7 +69,7 @@ _decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Hello | Refus
 def pack(frame: Frame) -> bytes:
     """Return the bytes of a frame."""
     body = _encoder.encode(frame)
-    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+    return _LENGTH.pack(len(body)) + body
 
 
 class Cutter:
@@ -79,7 +82,7 @@ class Cutter:
     __slots__ = ("_buffer", "_largest", "_start")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""
         self._start = 0
         self._largest = HELLO_MAX_BYTES
 
@@ -89,25 +92,30 @@ class Cutter:
 
     def feed(self, data: bytes) -> None:
         """Append what was received."""
-        if self._start:
-            del self._buffer[: self._start]
-            self._start = 0
-        self._buffer += data
+        buffer, start = self._buffer, self._start
+        if len(buffer) == start:  # nearly always: whole frames come, and nothing is copied
+            self._buffer = data
+        elif start or isinstance(buffer, bytes):
+            self._buffer = bytearray(buffer[start:]) + data
+        else:
+            buffer += data
+        self._start = 0
 
     def next(self) -> Frame | None:
         """Return the next whole frame, or None while there is none."""
-        body = self._start + _LENGTH_BYTES
-        if len(self._buffer) < body:
+        buffer, start = self._buffer, self._start
+        there = len(buffer) - start - _LENGTH_BYTES
+        if there < 0:
             return None
-        size = int.from_bytes(self._buffer[self._start : body], "big")
+        (size,) = _LENGTH.unpack_from(buffer, start)
         if size > self._largest:
             raise GarbageReceived(f"a frame of {size} bytes, where {self._largest} may be")
-        end = body + size
-        if len(self._buffer) < end:
+        if there < size:
             return None
-        self._start = end
+        body = start + _LENGTH_BYTES
+        self._start = end = body + size
         try:
-            return _decoder.decode(self._buffer[body:end])
+            return _decoder.decode(buffer[body:end])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise GarbageReceived(f"not a frame: {error}") from error
 

@@ -137,10 +137,10 @@ class Link:
 
     def _plain(self) -> bytes:
         """Return all that can be decrypted of what has come."""
-        parts = []
-        # OpenSSL reads no further than the record asked for: with nothing left in the buffer there
-        # is nothing left, and the exception that would say so is saved.
-        while self._incoming.pending or self.tls.pending():
+        plain = b""
+        # OpenSSL reads no further than the record asked for, and a read has room for all of it: with
+        # nothing left in the buffer there is nothing left, and the exception that would say so is saved.
+        while self._incoming.pending:
             try:
                 part = self.tls.read(_RECORD_BYTES)
             except ssl.SSLWantReadError:
@@ -149,8 +149,8 @@ class Link:
                 raise tls_error(error) from error
             if not part:
                 break
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            plain = plain + part if plain else part
+        return plain
 
     async def _pull(self) -> None:
         """Wait for bytes and give them to OpenSSL."""
@@ -176,17 +176,17 @@ class Link:
 
     def _push(self) -> None:
         """Give the socket what OpenSSL has made, as far as it takes it."""
-        if self._outgoing.pending:
-            self._unsent += self._outgoing.read()
-        if not self._unsent:
+        made = self._outgoing.read()
+        unsent = self._unsent + made if self._unsent else made
+        if not unsent:
             return
         try:
-            count = self.sock.send(self._unsent)
+            count = self.sock.send(unsent)
         except BlockingIOError:
             count = 0
         except OSError as error:
             raise TornStream(f"sending: {error}") from error
-        self._unsent = self._unsent[count:]
+        self._unsent = unsent[count:]
         if self._unsent:
             self._blocked.set()
 

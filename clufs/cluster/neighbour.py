@@ -232,12 +232,13 @@ class Neighbour:
     def _digest(self, link: Link, cutter: Cutter) -> None:
         """Handle every whole frame that has come, and send what that gave rise to."""
         self.outbox.held = True
+        now = trio.current_time()
         try:
             while not link.closed and (frame := cutter.next()) is not None:
                 self._accept(frame)
-                link.heard = trio.current_time()
+                link.heard = now
                 if self.session.caller == self.session.member:
-                    self.heard = link.heard
+                    self.heard = now
                 self.handle()
         finally:
             # Answers to others, too, leave without a task switch.
@@ -257,16 +258,17 @@ class Neighbour:
 
     def handle(self) -> None:
         """Hand what is ready to the handler, in order; a handler that comes back here changes nothing."""
-        if self.handling:
-            return
         ready = self.session.ready
+        if not ready or self.handling:
+            return
         self.handling = True
         try:
+            counters, handler, sender = self.counters, self.handler, self.peer.id
             while ready:
-                self.counters.messages_received += 1
+                counters.messages_received += 1
                 message = ready.popleft()
-                self.counters.bytes_received += len(message)
-                self.handler(self.peer.id, message)
+                counters.bytes_received += len(message)
+                handler(sender, message)
         except PeerError as error:
             # It was received, so it will not come again; without it nothing behind it is right.
             self.counters.refused(error)
@@ -291,14 +293,19 @@ class Neighbour:
             if not frames:
                 return
             self._write(frames)
+            if not self.session.has_more:
+                return
 
     def _frames(self) -> bytes:
         """Return frames for one write, at least one if any may be sent."""
+        session, counters = self.session, self.counters
         frames = b""
-        while len(frames) < BATCH_BYTES and (batch := self.session.next_batch()) is not None:
-            self.counters.frames_sent += 1
-            self.counters.messages_sent += len(batch.messages)
-            frames += pack(batch)
+        while len(frames) < BATCH_BYTES and (batch := session.next_batch()) is not None:
+            counters.frames_sent += 1
+            counters.messages_sent += len(batch.messages)
+            frames = frames + pack(batch) if frames else pack(batch)
+            if not session.has_more:
+                break
         return frames
 
     def _write(self, data: bytes) -> None:

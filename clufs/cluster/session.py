@@ -158,10 +158,17 @@ class Session:
         if not messages and self._owed < ACK_AFTER_BYTES and not self._unsaid:
             return None
         first = self._sent + 1
-        self._sent += len(messages)
-        self.tally.resent += max(0, min(self._sent, self._top) - first + 1)
-        self._top = max(self._top, self._sent)
+        self._sent = sent = self._sent + len(messages)
+        if first <= self._top:
+            self.tally.resent += min(sent, self._top) - first + 1
+        if sent > self._top:
+            self._top = sent
         return self._batch(first, messages)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether messages wait that `next_batch` has not returned: then it may return another."""
+        return bool(self._waiting)
 
     def acknowledgement(self) -> Batch:
         """Return a batch without messages: what keeps a connection alive."""
@@ -196,13 +203,14 @@ class Session:
     def _acknowledge(self, received: int) -> None:
         """Forget messages up to `received`."""
         size = 0
+        flying, waiting = self._flying, self._waiting
         for _ in range(received - self._acknowledged):
-            queue = self._flying or self._waiting
-            size += len(queue.popleft()) + MESSAGE_COST_BYTES
+            size += len((flying or waiting).popleft()) + MESSAGE_COST_BYTES
         self._queued -= size
-        self._in_flight = max(0, self._in_flight - size)
+        self._in_flight = self._in_flight - size if self._in_flight > size else 0
         self._acknowledged = received
-        self._sent = max(self._sent, received)
+        if received > self._sent:
+            self._sent = received
 
     # ---------------------------------------------------------- receiving
 
@@ -226,7 +234,8 @@ class Session:
         if new:
             self.ready.extend(new)
             self._received += len(new)
-            self._owed += sum(map(len, new)) + MESSAGE_COST_BYTES * len(new)
+            for message in new:
+                self._owed += len(message) + MESSAGE_COST_BYTES
 
     def _new(self, batch: Batch) -> list[bytes]:
         """Return the messages of a batch that are not known yet."""
