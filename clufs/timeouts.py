@@ -27,8 +27,10 @@ OWNER_KILL_WAIT_S = 10.0
 ANCESTOR_LOOK_S = 0.5
 """A wait between this and twice as old is looked at: does the waiter's own ancestor hold the lock?"""
 
-LINGER_S = 0.002
-"""After something came from a member or a process, the next is waited for so long past the event loop."""
+LINGER_S = 0.004
+"""After something came from a member or a process, the next is waited for so long past the event loop:
+who was told that somebody waits for his lock may give way within it. It is waited for in the kernel, so
+this costs no CPU; only what else the event loop serves comes later, by no more than LINGER_MAX_S."""
 
 LINGER_MAX_S = 0.005
 """So long at most in a row: what else the event loop serves comes no later."""

@@ -6,6 +6,9 @@ message. Here sockets stand in an epoll set of their own, and who has nothing le
 all of them in one system call, for LINGER_S; only then does it wait in trio. The tasks that wait
 there for the same sockets find nothing, and wait on. Nobody lingers for longer than LINGER_MAX_S
 in a row without a turn of trio's, nor while a task is ready to run.
+
+A member whose processes ask for nothing that others decide pays nothing for it: what counts the
+ready tasks is taken out of trio when nobody has lingered for a while.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ import trio
 
 from clufs.timeouts import LINGER_MAX_S, LINGER_S
 
+_STEPS_COUNTED = 500
+"""So many steps of tasks are counted after somebody has lingered: some milliseconds of work."""
+
 
 class Linger(trio.abc.Instrument):
     """The sockets, and who reads each. Everything is for the trio thread.
@@ -26,7 +32,10 @@ class Linger(trio.abc.Instrument):
     As an instrument of trio it knows whether a task is ready.
     """
 
-    __slots__ = ("_epoll", "_readers", "_ready", "_requests", "_turn_s")
+    __slots__ = (
+        "_epoll", "_is_counting", "_is_cut_short", "_is_used", "_readers", "_ready", "_requests",
+        "_steps", "_turn_s",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -34,6 +43,10 @@ class Linger(trio.abc.Instrument):
         self._requests = -1
         self._turn_s = 0.0
         self._ready = 0
+        self._steps = 0
+        self._is_counting = False
+        self._is_cut_short = False
+        self._is_used = False
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         """A task is ready from now on."""
@@ -43,10 +56,21 @@ class Linger(trio.abc.Instrument):
         """It runs now; what was ready before this instrument was there is not counted."""
         if self._ready:
             self._ready -= 1
+        self._steps += 1
+        if self._steps > _STEPS_COUNTED:
+            trio.lowlevel.remove_instrument(self)
+            self._is_counting = False
+
+    def _count(self) -> None:
+        """Know from now on which tasks are ready."""
+        if not self._is_counting:
+            self._is_counting = True
+            self._ready = 0
+            trio.lowlevel.add_instrument(self)
+        self._steps = 0
 
     def add(self, fd: int, read: Callable[[], None]) -> None:
         """Call `read` when the descriptor is readable; it must not block, nor raise."""
-        trio.lowlevel.add_instrument(self)
         self._readers[fd] = read
         self._epoll.register(fd, select.EPOLLIN)
 
@@ -67,22 +91,47 @@ class Linger(trio.abc.Instrument):
         """trio has just had its turn."""
         self._turn_s = monotonic()
 
+    async def wait(self) -> bool:
+        """`stay` as long as something comes, with trio's turns in between. Whether there are requests
+        to read.
+
+        While one task is in it, others do not linger; nor does it while other tasks have enough to do.
+        """
+        if self._is_used:
+            return False
+        self._is_used = True
+        try:
+            while not self.stay():
+                if not self._is_cut_short:
+                    return False
+                await trio.lowlevel.checkpoint()
+                self.turned()
+            return True
+        finally:
+            self._is_used = False
+
     def stay(self) -> bool:
         """Serve the sockets until nothing has come for a moment. Whether there are requests to read."""
+        self._is_cut_short = False
         if not self._readers:
             return False
+        self._count()
         poll, readers, end_s = self._epoll.poll, self._readers, self._turn_s + LINGER_MAX_S
-        while not self._ready and monotonic() < end_s:
-            found = poll(LINGER_S)
+        has_read = False
+        while not self._ready and (left_s := end_s - monotonic()) > 0.0:
+            found = poll(LINGER_S if left_s > LINGER_S else left_s)
             if not found:
+                self._is_cut_short = has_read and left_s < LINGER_S
                 return False
             is_asked = False
             for fd, _ in found:
                 read = readers.get(fd)
                 if read is not None:
+                    has_read = True
                     read()
                 else:
                     is_asked = True
             if is_asked:
                 return True
+        self._is_cut_short = has_read or not self._ready
         return False

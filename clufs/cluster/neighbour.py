@@ -216,8 +216,8 @@ class Neighbour:
                 while True:
                     cutter.feed(await link.receive())
                     linger.turned()
-                    self._digest(link, cutter)
-                    linger.stay()
+                    if self._digest(link, cutter):
+                        await linger.wait()
             except PeerError as caught:
                 error = caught
             finally:
@@ -229,8 +229,12 @@ class Neighbour:
             return error
         return TornStream(self.trouble)
 
-    def _digest(self, link: Link, cutter: Cutter) -> None:
-        """Handle every whole frame that has come, and send what that gave rise to."""
+    def _digest(self, link: Link, cutter: Cutter) -> bool:
+        """Handle every whole frame that has come, and send what that gave rise to.
+
+        Whether there was a message, and not only what keeps a connection alive.
+        """
+        before = self.counters.messages_received
         self.outbox.held = True
         now = trio.current_time()
         try:
@@ -247,6 +251,7 @@ class Neighbour:
                 self.outbox.flush_held()
             finally:
                 self.outbox.held = False
+        return self.counters.messages_received != before
 
     def _accept(self, frame: Hello | Refusal | Batch) -> None:
         if not isinstance(frame, Batch):

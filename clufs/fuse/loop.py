@@ -60,7 +60,7 @@ def install(
         is_awaited = turn != lowlevel.GO_ON and before_rest()
         if turn == lowlevel.DRAINED:
             lingering.requests_from(fd)
-            if not (is_awaited and lingering.stay()):
+            if not (is_awaited and await lingering.wait()):
                 await trio.lowlevel.wait_readable(fd)
                 lingering.turned()
         elif turn == lowlevel.REST:

@@ -146,3 +146,63 @@ async def test_a_descriptor_that_is_closed_is_forgotten_and_its_successor_is_not
     second.far.send(b"y")
     assert linger.stay() is False
     assert second.got == [b"x"]
+
+
+async def test_traffic_is_waited_for_beyond_the_turns_of_others(
+    linger: Linger,
+    make: Make,
+    requests: int,
+    monkeypatch: pytest.MonkeyPatch,
+    nursery: trio.Nursery,
+) -> None:
+    now, turns = 0.0, 0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    def more() -> None:
+        nonlocal now
+        now += LINGER_MAX_S
+        if len(ends.got) < 5:
+            ends.far.send(b"x")
+        else:
+            os.write(requests, b"x")
+
+    nursery.start_soon(other)
+    ends = make(more)
+    ends.far.send(b"x")
+    assert await linger.wait() is True
+    assert len(ends.got) == 5
+    assert turns >= 3
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_task_lingers_at_a_time(linger: Linger, make: Make) -> None:
+    answers = []
+
+    def second() -> None:
+        with pytest.raises(StopIteration) as ended:
+            linger.wait().send(None)
+        answers.append(ended.value.value)
+
+    ends = make(second)
+    ends.far.send(b"x")
+    assert await linger.wait() is False
+    assert answers == [False]
+    assert ends.got == [b"x"]
+
+
+async def test_who_does_not_linger_any_more_counts_no_tasks(linger: Linger, make: Make) -> None:
+    ends = make(nothing)
+    for _ in range(2):
+        ends.far.send(b"x")
+        assert await linger.wait() is False
+        for _ in range(module._STEPS_COUNTED + 1):
+            await trio.lowlevel.checkpoint()
+        with pytest.raises(KeyError):
+            trio.lowlevel.remove_instrument(linger)
+    assert ends.got == [b"x", b"x"]
