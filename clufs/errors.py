@@ -336,3 +336,7 @@ class PathLost(LunError):
     """The connection to a LUN cannot be made or broke; a command under way may still take effect (ENOLINK)."""
 
     errno = errno.ENOLINK
+
+
+class NotFenced(LunError):
+    """A fencing by LUN that could not be proved: the victim may still write (EIO)."""

@@ -198,3 +198,6 @@ KEEPER_UNSENT_BYTES = 2**20
 
 UNIT_ATTENTIONS_MAX = 16
 """Unit attentions fetched in a row before one counts as a failure: an array queues a few for each initiator."""
+
+KEYS_READ_BYTES = 8192
+"""Room for READ KEYS and READ FULL STATUS: 32 members with 4 paths each, and more than any array keeps."""

@@ -18,6 +18,8 @@ if [ "$purpose" = test ]; then
     wanted="$wanted resource-agents systemd"
     # The suites that our array must pass, and the library that clufs reaches iscsi:// LUNs with.
     wanted="$wanted libiscsi-bin"
+    # Another array, not written by us, that reservations are tried on.
+    wanted="$wanted tgt"
 fi
 
 # Whose locks the benchmark compares with.
@@ -58,6 +60,12 @@ if [ -n "$missing" ]; then
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
     apt-get update -qq
     $line -qq >/dev/null
+    # Nor after the next boot, unless it was there before us.
+    for service in corosync tgt; do
+        case " $missing " in
+        *" $service "*) systemctl --quiet disable "$service" >/dev/null 2>&1 || : ;;
+        esac
+    done
 fi
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
