@@ -201,3 +201,6 @@ UNIT_ATTENTIONS_MAX = 16
 
 KEYS_READ_BYTES = 8192
 """Room for READ KEYS and READ FULL STATUS: 32 members with 4 paths each, and more than any array keeps."""
+
+REPORTS_REMEMBERED = 1000
+"""Reports of locks of one namespace whose st_ino is kept after the kernel has forgotten them: `cp -a` looks twice."""

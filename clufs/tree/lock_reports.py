@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import stat
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from clufs.dlm.guests import Guest
 from clufs.errors import NoSuchName
+from clufs.limits import REPORTS_REMEMBERED
 from clufs.tree.items import Attributes, Caller, Directory, File, Item
 from clufs.tree.lock_tree import LockDirectory, LockFile
 from clufs.tree.names import shown, shown_word
@@ -144,8 +146,12 @@ class BlockReport(File):
         return text
 
     def forgotten(self) -> None:
-        self.directory.reports.pop(self.file, None)
-        self.file.forgotten()
+        """One that was only listed leaves alone the one that the kernel has."""
+        reports = self.directory.reports
+        if reports.get(self.file, self) is self:
+            reports.pop(self.file, None)
+            self.directory.remember(self)
+            self.file.forgotten()
 
 
 def _gone() -> NoSuchName:
@@ -153,9 +159,13 @@ def _gone() -> NoSuchName:
 
 
 class MirroredDirectory(Directory):
-    """A directory of reports that has the names of a directory of locks."""
+    """A directory of reports that has the names of a directory of locks.
 
-    __slots__ = ("below", "mirrored", "reports", "show_block")
+    reports: those that the kernel has. It forgets one between two system calls, and `cp` leaves out what has
+    another st_ino then: the numbers of those forgotten last are kept.
+    """
+
+    __slots__ = ("_numbers", "below", "mirrored", "reports", "show_block")
 
     def __init__(self, mirrored: Directory, show: Callable[[ResourceBlock], bytes]) -> None:
         super().__init__(b"status/" + mirrored.path)
@@ -163,6 +173,7 @@ class MirroredDirectory(Directory):
         self.show_block = show
         self.below: dict[Item, MirroredDirectory] = {}
         self.reports: dict[LockFile, BlockReport] = {}
+        self._numbers: OrderedDict[bytes, int] = OrderedDict()
 
     def attributes(self, caller: Caller) -> Attributes:
         real = self.mirrored.attributes(caller)
@@ -180,8 +191,19 @@ class MirroredDirectory(Directory):
                 kept = self.below[item] = MirroredDirectory(item, self.show_block)
             return kept
         if isinstance(item, LockFile):
-            return self.reports.get(item) or BlockReport(self, item)
+            return self.reports.get(item) or self._report(item)
         return None
+
+    def _report(self, file: LockFile) -> BlockReport:
+        report = BlockReport(self, file)
+        report.number = self._numbers.pop(file.name, report.number)
+        return report
+
+    def remember(self, report: BlockReport) -> None:
+        """Give the next report of that name the same st_ino."""
+        self._numbers[report.file.name] = report.number
+        if len(self._numbers) > REPORTS_REMEMBERED:
+            self._numbers.popitem(last=False)
 
     def _kept(self, found: Item | None) -> Item | None:
         if isinstance(found, BlockReport):

@@ -62,18 +62,11 @@ class ReservedDirectory(LockDirectory):
         found = self.find(name)
         if found is not None:
             return found
-        # The kernel looks up once more what it has found: that it is the same lets `cp` copy it.
-        told = self._told(name, caller)
-        if told is not None and told.facts is not None:
-            return self._file(name)
         try:
             facts = await self.tree.elsewhere.facts(self.key + b"/" + name)
         except HostDown:
             return None
-        if facts is None:
-            return None
-        self._tell(name, facts, caller)
-        return self._file(name)
+        return self._file(name) if facts is not None else None
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
         if self.parent is None:

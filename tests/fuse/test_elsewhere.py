@@ -437,9 +437,17 @@ async def test_cp_copies_reports_of_locks_that_only_others_know(
     """It compares the inode that it opened with the one that it found before."""
     reserve(clu.trees[THERE])
     clu.holds(THERE, "EX", b".caa/planner")
+    locks = clu.root / "status" / "locks"
+    code = (
+        "import time\nfor _ in range(5):\n"
+        "    print(os.stat(sys.argv[1]).st_ino, os.stat(sys.argv[2]).st_ino)\n"
+        "    time.sleep(0.05)"
+    )
+    both = await clu.runs(code, locks / ".caa" / "planner", locks / os.fsdecode(name))
+    assert len(set(both.splitlines())) == 1
     code = "import subprocess\nsubprocess.run(['cp', '-a', *sys.argv[1:]], check=True)"
     for number in range(2):
         copied = tmp_path / f"copy{number}"
-        assert await clu.runs(code, clu.root / "status" / "locks", copied) == ""
+        assert await clu.runs(code, locks, copied) == ""
         assert "GRANTED EX" in (copied / ".caa" / "planner").read_text()
         assert "GRANTED EX" in (copied / os.fsdecode(name)).read_text()
