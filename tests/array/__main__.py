@@ -9,6 +9,7 @@ import trio
 
 from tests.array.array import Array, Shape
 from tests.array.control import obey
+from tests.array.defects import Defect
 
 
 async def main() -> None:
@@ -18,8 +19,11 @@ async def main() -> None:
     parser.add_argument("--portals", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ports", type=int, nargs="*", default=[], help="TCP ports of the portals")
+    parser.add_argument("--defects", type=Defect, nargs="*", default=[], help=" ".join(Defect))
     given = parser.parse_args()
-    shape = Shape([given.mib * 2048] * given.luns, given.portals, given.seed)
+    shape = Shape(
+        [given.mib * 2048] * given.luns, given.portals, given.seed, defects=frozenset(given.defects)
+    )
     async with Array(shape).serving(given.ports) as array:
         for portal in range(given.portals):
             print(f"portal {portal} {array.url(0, portal)}", flush=True)

@@ -12,6 +12,7 @@ import trio
 from clufs.storage.inquiry import encode_luns
 from clufs.storage.sense import Sense
 from tests.array import negotiation
+from tests.array.defects import Defect
 from tests.array.faults import Fault, Faults
 from tests.array.medium import Medium
 from tests.array.nexus import ACCESS_STATE_CHANGED, NEXUS_LOST, POWER_ON, Nexus
@@ -25,13 +26,15 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Shape:
-    """What the array is made of. blocks: of each LUN. cached: LUNs have a cache that loss of power empties."""
+    """What the array is made of. blocks: of each LUN. cached: LUNs have a cache that loss of power empties.
+    defects: what every LUN lacks or gets wrong."""
 
     blocks: Sequence[int] = (32768,)
     portals: int = 1
     seed: int = 0
     cached: bool = False
     logged: bool = True
+    defects: frozenset[Defect] = frozenset()
 
 
 class Array:
@@ -50,6 +53,7 @@ class Array:
                 self.ports,
                 tuple(range(len(shape.blocks))),
                 Faults(shape.seed * 1000 + number),
+                defects=shape.defects,
             )
             for number, blocks in enumerate(shape.blocks)
         }
@@ -64,6 +68,7 @@ class Array:
     @asynccontextmanager
     async def serving(self, tcp_ports: Sequence[int] = ()) -> AsyncIterator[Array]:
         """Listen on loopback while inside, on these ports or on free ones."""
+        failure: Exception | None = None
         wanted = tcp_ports or [0] * len(self.ports.all)
         async with trio.open_nursery() as nursery:
             for portal, tcp_port in enumerate(wanted):
@@ -72,8 +77,12 @@ class Array:
                 nursery.start_soon(trio.serve_listeners, self._server(portal), [listener])
             try:
                 yield self
+            except Exception as error:
+                failure = error  # a nursery would hand it on in a group
             finally:
                 nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     def _server(self, portal: int) -> Callable[[trio.SocketStream], Awaitable[None]]:
         async def serve(stream: trio.SocketStream) -> None:
@@ -113,7 +122,8 @@ class Array:
     def _gone(self, nexus: Nexus) -> None:
         for unit in self.units.values():
             unit.leave(nexus)
-            unit.attentions[nexus].append(NEXUS_LOST)
+            if NEXUS_LOST not in unit.attentions[nexus]:
+                unit.attentions[nexus].append(NEXUS_LOST)
 
     def send_targets(self) -> bytes:
         """The answer to SendTargets=All."""

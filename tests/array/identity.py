@@ -17,12 +17,12 @@ WITH_CACHE = bytes((0x08, 0x12, 0x04)) + bytes(17)
 DPO_AND_FUA = 0x10
 
 
-def standard(present: bool) -> bytes:
+def standard(present: bool, alua: bool = True) -> bytes:
     """Standard INQUIRY data with the version descriptor of SBC-3; `present`: is there such a LUN?"""
     data = i.InquiryData(
         qualifier=0 if present else 3,
         device_type=i.DISK if present else 0x1F,
-        tpgs=3,
+        tpgs=3 if alua else 0,
         command_queue=True,
         vendor=VENDOR,
         product=PRODUCT,
@@ -37,7 +37,9 @@ def naa(serial: str) -> bytes:
     return bytes((0x30,)) + serial.encode()[-7:].rjust(7, b"0")
 
 
-def page(number: int, serial: str, port: int, group: int, target: str) -> bytes | None:
+def page(
+    number: int, serial: str, port: int, group: int, target: str, compares: bool = True
+) -> bytes | None:
     """A page of vital product data, None if there is none of that number."""
     if number == i.SUPPORTED_PAGES:
         known = (i.SUPPORTED_PAGES, i.SERIAL_NUMBER, i.IDENTIFICATION, i.BLOCK_LIMITS, BLOCK_DEVICE)
@@ -47,7 +49,8 @@ def page(number: int, serial: str, port: int, group: int, target: str) -> bytes 
     if number == i.IDENTIFICATION:
         return i.encode_designators(_names(serial, port, group, target))
     if number == i.BLOCK_LIMITS:
-        return i.BlockLimits(COMPARE_AND_WRITE_MAX, 1, TRANSFER_MAX_BLOCKS, 128).encode()
+        compared = COMPARE_AND_WRITE_MAX if compares else 0
+        return i.BlockLimits(compared, 1, TRANSFER_MAX_BLOCKS, 128).encode()
     if number == BLOCK_DEVICE:
         return i.encode_page(BLOCK_DEVICE, bytes((0, 1)) + bytes(58))
     return None

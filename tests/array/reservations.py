@@ -20,6 +20,7 @@ from clufs.storage.reservation_data import (
     encode_reservation,
 )
 from clufs.storage.sense import Sense
+from tests.array.defects import Defect
 from tests.array.nexus import (
     REGISTRATIONS_PREEMPTED,
     RESERVATIONS_PREEMPTED,
@@ -50,8 +51,9 @@ class Change:
 class Reservations:
     """Registrations and the reservation. `ports`: the array's relative target ports."""
 
-    def __init__(self, ports: tuple[int, ...]) -> None:
+    def __init__(self, ports: tuple[int, ...], defects: frozenset[Defect] = frozenset()) -> None:
         self._ports = ports
+        self._defects = defects
         self.keys: dict[Nexus, int] = {}
         self.holder: Nexus | None = None
         self.type: ReservationType | None = None
@@ -69,7 +71,7 @@ class Reservations:
 
     def bars(self, nexus: Nexus, write: bool) -> bool:
         """Is this nexus kept from writing, or from reading?"""
-        if self.type is None or self.holds(nexus):
+        if self.type is None or self.holds(nexus) or Defect.DOES_NOT_BAR in self._defects:
             return False
         if nexus in self.keys and self.type.registrants_only:
             return False
@@ -100,7 +102,7 @@ class Reservations:
             replace_lost=True,
             spec_i_pt=True,
             all_tg_pt=True,
-            aptpl=True,
+            aptpl=Defect.NO_APTPL not in self._defects,
             mask_valid=True,
             aptpl_active=self.aptpl,
             low_mask=mask & 0xFF,
@@ -151,7 +153,8 @@ class Reservations:
         known = self.keys.get(nexus)
         if checked and said.key != (known or 0):
             raise Conflict
-        if said.spec_i_pt and (not checked or known is not None):
+        no_aptpl = said.aptpl and Defect.NO_APTPL in self._defects
+        if no_aptpl or (said.spec_i_pt and (not checked or known is not None)):
             raise invalid_parameter(20)
         if known is None and not said.action_key:
             return Change()
@@ -224,9 +227,12 @@ class Reservations:
             raise Conflict
         change = Change(aborted=victims if abort else set())
         gone = victims - {nexus} if takes_over else victims
+        if Defect.ONE_PORT_ONLY in self._defects:
+            gone = {one for one in gone if one.port == nexus.port}
         for one in gone:
             del self.keys[one]
-        change.tell(gone, REGISTRATIONS_PREEMPTED, nexus)
+        wrong = Defect.WRONG_ATTENTION in self._defects
+        change.tell(gone, RESERVATIONS_PREEMPTED if wrong else REGISTRATIONS_PREEMPTED, nexus)
         if takes_over:
             if self.type not in (None, kind):
                 change.tell(self.keys, RESERVATIONS_RELEASED, nexus)
@@ -280,7 +286,7 @@ class Reservations:
 
     def power_on(self) -> None:
         """Power was lost: what was registered with APTPL is kept, and the generation begins anew."""
-        if not self.aptpl:
+        if not self.aptpl or Defect.POWER_FORGETS in self._defects:
             self.keys.clear()
             self._hold(None, None)
         self.generation = 0

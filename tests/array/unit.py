@@ -14,6 +14,7 @@ from clufs.storage.inquiry import Capacity, encode_luns
 from clufs.storage.port_groups import AccessState, decode_wanted, encode_groups
 from clufs.storage.sense import Sense, SenseKey, Status
 from tests.array import identity, more_commands
+from tests.array.defects import Defect, unknown, unknown_action
 from tests.array.faults import Fault, Faults
 from tests.array.medium import BLOCK_BYTES, Medium
 from tests.array.nexus import (
@@ -87,9 +88,10 @@ class Unit:
     faults: Faults = field(default_factory=Faults)
     online: bool = True
     slow_s: float = 0.0
+    defects: frozenset[Defect] = frozenset()
 
     def __post_init__(self) -> None:
-        self.reservations = Reservations(self.ports.all)
+        self.reservations = Reservations(self.ports.all, self.defects)
         self.reserved: Nexus | None = None
         self.attentions: dict[Nexus, deque[Sense]] = defaultdict(deque)
         self.running: set[Running] = set()
@@ -108,8 +110,10 @@ class Unit:
     def _execute(self, nexus: Nexus, command: c.Command | None, data: bytes) -> Done:
         if not isinstance(command, ALWAYS) and self.attentions[nexus]:
             raise Refused(self.attentions[nexus].popleft())
-        if command is None:
+        if command is None or unknown(self.defects, command):
             raise illegal(0x20)
+        if unknown_action(self.defects, command):
+            raise invalid_cdb(1)
         self._look_at_access(nexus, command)
         self._look_at_reservations(nexus, command)
         medium = isinstance(command, (*READS, *WRITES))
@@ -249,9 +253,10 @@ class Unit:
         if not command.evpd:
             if command.page:
                 raise invalid_cdb(2)
-            return Done(data=identity.standard(True))
+            return Done(data=identity.standard(True, Defect.NO_ALUA not in self.defects))
         group = self.ports.group(nexus.port)
-        page = identity.page(command.page, self.serial, nexus.port, group, self.target)
+        compares = Defect.NO_COMPARE_AND_WRITE not in self.defects
+        page = identity.page(command.page, self.serial, nexus.port, group, self.target, compares)
         if page is None:
             raise invalid_cdb(2)
         return Done(data=page)
@@ -303,7 +308,8 @@ class Unit:
         change = self.reservations.change(nexus, command, data)
         for whom, sense in change.attentions:
             self.attentions[whom].append(sense)
-        self.abort(lambda one: one.nexus in change.aborted)
+        if Defect.DOES_NOT_ABORT not in self.defects:
+            self.abort(lambda one: one.nexus in change.aborted)
         return Done()
 
     # ------------------------------------------------------------------- ports
@@ -339,6 +345,8 @@ class Unit:
         """LOGICAL UNIT RESET: nothing under way goes on, SPC-2's reservation ends, registrations stay."""
         self.abort(lambda one: True)
         self.reserved = None
+        if Defect.RESET_FORGETS in self.defects:
+            self.reservations.lose()
         for waiting in self.attentions.values():
             waiting.clear()
             waiting.append(sense)

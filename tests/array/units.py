@@ -15,6 +15,7 @@ from clufs.storage.reservation_data import (
     decode_reservation,
 )
 from clufs.storage.sense import Status
+from tests.array.defects import Defect
 from tests.array.faults import Faults
 from tests.array.medium import BLOCK_BYTES, Medium
 from tests.array.nexus import Nexus
@@ -26,9 +27,10 @@ A2 = Nexus("iqn.a", 1, 2)
 WERO = 5
 
 
-def unit(seed: int = 0, ports: int = 2, cached: bool = False) -> Unit:
+def unit(seed: int = 0, ports: int = 2, cached: bool = False, *defects: Defect) -> Unit:
     """A LUN of 256 blocks."""
-    return Unit(0, "iqn.t", "1", Medium(256, cached=cached), Ports(ports), (0,), Faults(seed))
+    medium, wrong = Medium(256, cached=cached), frozenset(defects)
+    return Unit(0, "iqn.t", "1", medium, Ports(ports), (0,), Faults(seed), defects=wrong)
 
 
 def blocks(text: str, count: int = 1) -> bytes:

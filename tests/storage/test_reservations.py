@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clufs.errors import LunError, NotFenced, PathLost, ReservationConflict
+from clufs.errors import CheckCondition, LunError, NotFenced, PathLost, ReservationConflict
 from clufs.storage import commands as c
 from clufs.storage import reservations as r
 from clufs.storage.carrier import Carrier, Lun
@@ -19,6 +19,7 @@ from clufs.storage.iscsi import iscsi_lun
 from clufs.storage.reservation_data import ReservationType
 from clufs.storage.sense import Sense
 from tests.array.array import Array, Shape
+from tests.array.defects import Defect
 from tests.storage.tgtd import tgtd
 
 KEY_A, KEY_B, KEY_C = (r.MemberKey(0xC1, member, 7).number for member in (1, 2, 3))
@@ -77,10 +78,12 @@ class Member:
 
 @asynccontextmanager
 async def cluster(
-    keys: tuple[int, ...], portals: int = 2
+    keys: tuple[int, ...], *defects: Defect
 ) -> AsyncIterator[tuple[Array, list[Member]]]:
-    """Members with all paths to one LUN of our array."""
-    async with Array(Shape(portals=portals)).serving() as array, AsyncExitStack() as stack:
+    """Members with both paths to one LUN of our array."""
+    portals = 2
+    shape = Shape(portals=portals, defects=frozenset(defects))
+    async with Array(shape).serving() as array, AsyncExitStack() as stack:
         urls = [array.url(portal=portal) for portal in range(portals)]
         yield array, [await Member(key).enter(stack, *urls) for key in keys]
 
@@ -272,6 +275,46 @@ async def test_the_same_life_can_register_again_and_that_is_why_a_key_carries_it
         await r.register(b.paths[0], KEY_B)
         await b.write()
         assert KEY_B in (await r.read_keys(a.paths[0])).keys
+
+
+# ------------------------------------------------- arrays that lack or err
+
+
+@pytest.mark.parametrize("victim_holds", [True, False])
+@pytest.mark.parametrize(
+    ("defect", "aborted"),
+    [
+        (Defect.NO_PREEMPT_AND_ABORT, False),
+        (Defect.ONE_PORT_ONLY, True),
+        (Defect.WRONG_ATTENTION, True),
+        (Defect.NO_CAPABILITIES, True),
+        (Defect.NO_FULL_STATUS, True),
+    ],
+)
+async def test_these_arrays_fence_all_the_same(
+    defect: Defect, aborted: bool, victim_holds: bool
+) -> None:
+    keys = (KEY_B, KEY_A) if victim_holds else (KEY_A, KEY_B)
+    async with cluster(keys, defect) as (_, members):
+        a, b = sorted(members, key=lambda one: one.key)
+        proof = await r.fence("lun0", a.paths, KEY_A, KEY_B)
+        assert (proof.aborted, proof.already) == (aborted, False)
+        for path in (0, 1):
+            with pytest.raises(ReservationConflict):
+                await b.write(path)
+            await a.write(path)
+
+
+async def test_an_array_without_aptpl_registers_without() -> None:
+    async with cluster((KEY_A,), Defect.NO_APTPL) as (_, (a,)):
+        await r.register(a.paths[0], KEY_B, aptpl=True)
+        assert sorted((await r.read_keys(a.paths[0])).keys) == [KEY_A, KEY_B]
+
+
+async def test_an_array_without_reservations_says_so() -> None:
+    with pytest.raises(CheckCondition, match="does not know this command"):
+        async with cluster((KEY_A,), Defect.NO_PERSISTENT_RESERVE):
+            raise AssertionError
 
 
 # ----------------------------------------------------------------------------- tgtd
