@@ -15,6 +15,7 @@ from clufs.caa.stories import Act, End, Operation, Outcome, Story, started, stop
 
 _CAUSE = "another member plans now"
 _STRAY = "it runs on another member, too"
+_BOOTED = "the cluster was down"
 
 
 class Takeover:
@@ -42,12 +43,14 @@ class Takeover:
     def boot(self) -> None:
         """The whole cluster was down: nothing runs. AUTO_START=0 starts what should have run before."""
         for watched in self._table.resources.values():
-            for monitor in watched.monitors.values():
-                monitor.online = False
+            for member, monitor in watched.monitors.items():
+                before, monitor.online = monitor.state, False
+                if before == ONLINE:
+                    self._table.note_monitor(watched, member, before, _BOOTED)
         for resource in self._applications():
             ran = resource.target == ONLINE
             if resource.state != OFFLINE:
-                self._table.move(resource, OFFLINE, "", "the cluster was down")
+                self._table.move(resource, OFFLINE, "", _BOOTED)
             resource.restart_count = resource.retries = 0
             resource.ran_on = ""
             resource.again = None
