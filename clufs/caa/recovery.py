@@ -207,7 +207,10 @@ class Recovery:
 
     def monitor_changed(self, resource: Resource, member: str, online: bool) -> None:
         """A monitor's word: the state follows, unless it is no longer monitored there."""
-        monitor = resource.monitors.setdefault(member, Monitor())
+        monitor = resource.monitors.get(member)
+        if monitor is None:
+            monitor = resource.monitors[member] = Monitor()
+            self._table.touch(resource)
         before = monitor.state
         monitor.online = online
         if monitor.state == before:

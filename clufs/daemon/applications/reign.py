@@ -238,6 +238,7 @@ class Reign:
         for member in gone:
             del self._up[member]
             self._orders = {n: one for n, one in self._orders.items() if one[0] != member}
+            self._monitors = {key: on for key, on in self._monitors.items() if key[1] != member}
         if gone:
             self._step(self._members_changed())
         for member in lives:
@@ -478,6 +479,10 @@ class Reign:
             return
         if known is None:
             self._step(i.Registered(record, profile))
+            # A member may have applied the command before this one, and have looked.
+            for (resource, member), online in self._monitors.items():
+                if resource == name:
+                    self._step(i.MonitorChanged(name, member, online))
         elif known.profile != profile:
             self._order_inside(i.Update(name, profile))
 

@@ -44,7 +44,7 @@ def instances(directory: Path) -> list[Instance]:
             },
         ),
         Instance(directory, "deaf", deaf=True, attributes={"RESTART_ATTEMPTS": "3"}),
-        Instance(directory, "needs", attributes={"REQUIRED_RESOURCES": "one", "AUTO_START": "1"}),
+        Instance(directory, "needs", requires="one", attributes={"AUTO_START": "1"}),
     ]
 
 
@@ -199,10 +199,16 @@ class Story:
         if len(said) != 2 * len(self.applications):
             return [f"{NAMES[1]} says {said}"]
         wrong = []
+        wanted = {
+            one.name
+            for one, target in zip(self.applications, said[::2], strict=True)
+            if target == "ONLINE"
+        }
         for one, target, state in zip(self.applications, said[::2], said[1::2], strict=True):
             member, _ = one.who()
-            fits = f"ONLINE on {member}" if target == "ONLINE" else "OFFLINE"
-            if state != fits or one.is_running() != (target == "ONLINE"):
+            should = one.name in wanted and (not one.requires or one.requires in wanted)
+            fits = f"ONLINE on {member}" if should else "OFFLINE"
+            if state != fits or one.is_running() != should:
                 wrong.append(
                     f"{one.name}: TARGET={target} STATE={state}, ran last on {member},"
                     f" {'is' if one.is_running() else 'is not'} running"
@@ -224,7 +230,7 @@ def torture(faults: int, seed: int, directory: Path) -> Story:
         if story.violations:
             story.tell(lab.run("status").stdout)
             for name in NAMES:
-                log = lab.directory / name / "clufsd.log"
+                log = lab.directory / name / "clufsd.out"
                 story.tell(log.read_text()[-4000:] if log.exists() else f"{name}: no log")
     finally:
         lab.run("down")

@@ -44,13 +44,14 @@ esac
 class Instance:
     """One application. slow: seconds its start takes. deaf: it is a daemon that no stop entry ends.
 
-    attributes: of its profile.
+    requires: another one, without which it cannot run. attributes: of its profile.
     """
 
     directory: Path
     name: str
     slow: str = "0"
     deaf: bool = False
+    requires: str = ""
     attributes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -79,7 +80,7 @@ class Instance:
         )
         profile = self.directory / f"{self.name}.cap"
         lines = {"NAME": self.name, "TYPE": "application", "ACTION_SCRIPT": script.name}
-        lines |= {"CHECK_INTERVAL": "1", **self.attributes}
+        lines |= {"CHECK_INTERVAL": "1", "REQUIRED_RESOURCES": self.requires, **self.attributes}
         profile.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
         self._oracle.with_suffix(".who").touch()
         return (

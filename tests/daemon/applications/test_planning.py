@@ -7,7 +7,7 @@ from trio.testing import MockClock
 
 from clufs.daemon.applications.messages import Ask
 from clufs.errors import HostDown
-from tests.daemon.applications.cluster import NAMES, Member, cluster
+from tests.daemon.applications.cluster import NAMES, Cluster, Member, cluster
 from tests.daemon.applications.fakes import until
 
 PROVOLONE, POLISHHAM, PEPICELLI = NAMES
@@ -318,6 +318,43 @@ async def test_five_hundred_of_a_lost_member_are_not_five_hundred_writes_to_disk
         for name in names:
             await clu.runs(name, POLISHHAM)
         assert clu.saves - before < 50
+
+
+async def test_a_network_that_is_there_when_its_member_comes_back_is_online(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("net", TYPE="network", SUBNET="16.140.112.0")
+        pepicelli = clu.members[PEPICELLI]
+        pepicelli.plugs.plug("net")
+        await until(lambda: _online(clu, "net") == [PEPICELLI])
+        clu.die(PEPICELLI)()
+        await until(lambda: _online(clu, "net") == [])
+        clu.nursery.start_soon(pepicelli.run)
+        await trio.sleep(0.1)
+        pepicelli.plugs.plug("net")
+        clu.view(*NAMES)
+        await until(lambda: _online(clu, "net") == [PEPICELLI])
+
+
+async def test_a_monitor_may_speak_before_the_planner_knows_the_resource(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        for name in NAMES:
+            clu.members[name].plugs.online.add("net")
+        planner = clu.members[PROVOLONE].up.executor.planner_member
+        other = next(name for name in NAMES if name != planner)
+        clu.members[other].up.executor.watched("net", True)
+        await trio.sleep(0.1)
+        clu.register("net", TYPE="network", SUBNET="16.140.112.0")
+        await until(lambda: _online(clu, "net") == sorted(NAMES))
+
+
+def _online(clu: Cluster, name: str) -> list[str]:
+    return [one.member for one in clu.record(name).monitors if one.state == "ONLINE"]
 
 
 async def _says(
