@@ -42,6 +42,7 @@ from clufs.fuse.owners import (
     MemberOwner,
     Processes,
     ProcessOwner,
+    parties,
 )
 from clufs.fuse.telling import send_signal
 from clufs.limits import WITHDRAWN_PLACE_S
@@ -172,16 +173,14 @@ class LockService(Minority):
             place = _old_place(owner, handle.key, data, now)
         if owner.outcomes and asked.verb is not Verb.CANCEL:
             owner.outcomes.pop(handle.key, None)
-        party: object = process or owner
-        if owner.kind in ("group", "persistent"):
-            party = owner
+        party, stuck = parties(owner, process, request.pid)
         parent = None
         if handle.parent_key is not None and handle.key not in owner.locks:
             parent = self._parent(owner, process, handle.parent_key)
         handle.fresh = True
         handle.lost = False
         handle.locker = owner
-        event = Asked(owner, handle.key, asked, party, ask, parent, place, process)
+        event = Asked(owner, handle.key, asked, party, ask, parent, place, stuck)
         effects = self._step(now, event)
         if len(effects) == 1 and type(effects[0]) is Grant:
             owner.put_on(self.record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from clufs.dlm.interface import Owner
 from clufs.errors import ClufsError, RequestPending, UnknownProcess
@@ -238,6 +238,29 @@ class GroupOwner(LockOwner):
 
     def is_above(self, other: Owner) -> bool:
         return any(member.is_above(other) for member in self.members.values())
+
+
+class Thread(NamedTuple):
+    """A thread of a process other than its first, as a thread of control of its own."""
+
+    process: ProcessOwner
+    tid: int
+
+
+def parties(owner: LockOwner, process: ProcessOwner | None, tid: int) -> tuple[object, object]:
+    """For deadlocks: who can release what the thread `tid` asks for, and who is stuck while it waits.
+
+    As in VMS a process is one thread of control; but the threads of one process, each with a
+    descriptor of its own, may wait for each other as processes do.
+    """
+    if owner is process:
+        return process, process
+    if owner.kind in ("group", "persistent"):
+        return owner, process
+    if process is None:
+        return owner, None
+    stuck = process if tid == process.pid else Thread(process, tid)
+    return stuck, stuck
 
 
 class Processes:

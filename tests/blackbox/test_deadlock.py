@@ -72,11 +72,47 @@ def test_the_youngest_is_the_victim_also_when_another_closes_the_cycle(
     a, b = f"{name}_a", f"{name}_b"
     one.ask("EX", a)
     other.ask("EX", b)
-    one.run(f"fd = own({b!r}); outcome = aside(say, fd, 'EX')")
+    one.run(f"fd = own({b!r}); say(fd, 'EX async')")
     clu.until_queued(b)
     assert other.ask("EX", a) == "EDEADLK"
     other.ask("UN", b)
-    assert one.run("outcome()") is None
+    assert one.run("say(fd, 'WAIT')") is None
+
+
+def test_threads_wait_for_each_other_as_processes_do(
+    clu: Clu, name: str, program: Programs
+) -> None:
+    someone, other = program(clu.public), program(clu.public)
+    other.ask("EX", name)
+    someone.run("""
+def take_turn(name):
+    fd = own(name)
+    say(fd, 'EX')
+    os.close(fd)
+""")
+    someone.run(f"threads = [aside(take_turn, {name!r}) for _ in range(4)]")
+    clu.until_queued(name, 4)
+    other.ask("UN", name)
+    assert someone.run("[thread() for thread in threads]") == [None] * 4
+
+
+def test_a_ring_of_threads(clu: Clu, name: str, program: Programs) -> None:
+    someone = program(clu.public)
+    a, b = f"{name}_a", f"{name}_b"
+    someone.run("""
+def both(first, second):
+    fd, then = own(first), own(second)
+    say(fd, 'EX')
+    barrier.wait()
+    try:
+        say(then, 'EX')
+    finally:
+        os.close(then)
+        os.close(fd)
+""")
+    someone.run("barrier = threading.Barrier(2)")
+    someone.run(f"one, two = aside(both, {a!r}, {b!r}), aside(both, {b!r}, {a!r})")
+    assert someone.run("sorted(map(str, (one(), two())))") == ["EDEADLK", "None"]
 
 
 def test_through_a_process_and_its_descriptor(clu: Clu, name: str, program: Programs) -> None:

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -212,3 +213,26 @@ def test_other_locks_and_other_files_are_refused_not_kept_on_this_member(
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with open(clu.root / "status" / "errors") as report, pytest.raises(OSError, match="No locks"):
         fcntl.flock(report, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_threads_take_turns(clu: Clu, path: Path) -> None:
+    """Each with a descriptor of its own, as processes do: flock(2) knows no deadlock."""
+    errors: list[OSError | None] = []
+
+    def take() -> None:
+        with opened(path) as fd:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                errors.append(None)
+            except OSError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=take) for _ in range(5)]
+    with opened(path) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for thread in threads:
+            thread.start()
+        eventually(lambda: errors or waits(clu, path, count=5))
+    for thread in threads:
+        thread.join()
+    assert errors == [None] * 5
