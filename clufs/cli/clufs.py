@@ -1,11 +1,12 @@
 """clufs(8): one program, a subcommand for each thing a person does now and then."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from clufs import __version__
-from clufs.errors import ClufsError, UsageError
+from clufs.errors import ClufsError, ProgramError, UsageError
 
 # Subcommand -> its module, imported only when asked for, and what it is for.
 COMMANDS = {
@@ -40,9 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UsageError.exit_code
     try:
         status: int = importlib.import_module(COMMANDS[name][0]).main(arguments[1:])
+        sys.stdout.flush()
     except ClufsError as error:
         print(f"clufs {name}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output wants no more of it; Python would complain of it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ProgramError.exit_code
     return status
 
 

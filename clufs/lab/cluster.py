@@ -59,9 +59,12 @@ def up(lab: Lab, count: int) -> None:
 
 def _claim(lab: Lab, count: int) -> None:
     """Make the directory this lab's, or raise UsageError."""
-    check_free(lab)
-    lab.directory.mkdir(parents=True, exist_ok=True)
-    lab.write(Facts(count))
+    try:
+        check_free(lab)
+        lab.directory.mkdir(parents=True, exist_ok=True)
+        lab.write(Facts(count))
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
 
 
 def check_free(lab: Lab) -> None:
@@ -292,9 +295,9 @@ def heal(lab: Lab) -> None:
 
 def status(lab: Lab) -> list[str]:
     """A line for each member: what runs there, what it is cut from."""
-    inits = processes.inits(lab.directory)
+    everybody, inits = lab.members(), processes.inits(lab.directory)
     cuts = network.read_cuts(lab)
-    return [_status_line(member, inits.get(member.name), cuts) for member in lab.members()]
+    return [_status_line(member, inits.get(member.name), cuts) for member in everybody]
 
 
 def _status_line(member: LabMember, init: int | None, cuts: list[tuple[str, ...]]) -> str:

@@ -144,7 +144,7 @@ class Lab:
         """What the lab is made of. Raises UsageError if there is none, ConfigError if it is torn."""
         try:
             return msgspec.json.decode(self._facts.read_bytes(), type=Facts)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise UsageError(f"no lab is up in {self.directory}: clufs lab up") from None
         except msgspec.DecodeError as error:
             raise ConfigError(f"{self._facts}: {error}: clufs lab down, then up") from error

@@ -1,5 +1,6 @@
 """The program clufs: its subcommands, and what it says to anything else."""
 
+import os
 import subprocess
 import sys
 
@@ -32,6 +33,15 @@ def test_anything_else_is_refused(arguments: list[str], capsys: pytest.CaptureFi
 def test_a_refusal_of_a_command_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert clufs.main(["doctor", "--frobnicate"]) == 2
     assert capsys.readouterr().err.startswith("clufs doctor: usage: ")
+
+
+def test_who_wants_no_more_of_the_output_is_no_fault() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "clufs.cli.clufs", "doctor"]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("name", clufs.COMMANDS)

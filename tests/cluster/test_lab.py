@@ -157,6 +157,12 @@ def test_up_leaves_alone_what_is_not_a_labs(tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("dear\n")
     done = Lab(tmp_path).run("up")
     assert (done.returncode, "not empty and not a lab's" in done.stderr) == (2, True)
+    for place in (tmp_path / "letter", tmp_path / "letter" / "lab"):
+        done = Lab(place).run("up")
+        words = f"clufs lab: {place}: Not a directory\n"
+        assert (done.returncode, done.stderr) == (2, words)
+        for deed in ("status", "down"):
+            assert "no lab is up in" in Lab(place).run(deed).stderr
     assert [path.name for path in tmp_path.iterdir()] == ["letter"]
 
 
