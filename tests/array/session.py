@@ -51,6 +51,25 @@ class Collecting:
         return self.received >= len(self.data)
 
 
+@dataclass
+class Waiting:
+    """A command that is under way for `seconds`, and can be aborted meanwhile."""
+
+    unit: Unit
+    running: Running
+    scope: trio.CancelScope
+    seconds: float
+
+    async def over(self) -> bool:
+        """Wait for the end. False if it was aborted."""
+        try:
+            with self.scope:
+                await trio.sleep(self.seconds)
+            return self.running in self.unit.running
+        finally:
+            self.unit.running.discard(self.running)
+
+
 class Session:
     """`run` serves a connection to its end; `lose` breaks it."""
 
@@ -236,14 +255,22 @@ class Session:
         if unit is None:
             await self._answer(header, command, self._without_unit(command))
         elif unit.slow_s:
-            self._nursery.start_soon(self._slowly, header, command, data, unit)
+            waiting = self._waiting(header, unit, unit.slow_s)
+            self._nursery.start_soon(self._slowly, header, command, data, waiting)
         else:
-            assert self.nexus is not None
-            done = unit.execute(self.nexus, command, data)
-            if done.land is None:
-                await self._answer(header, command, done)
-            else:
-                self._nursery.start_soon(self._late, header, command, done, unit)
+            await self._do(header, command, data, unit)
+
+    async def _do(
+        self, header: pdu.ScsiCommand, command: c.Command | None, data: bytes, unit: Unit
+    ) -> None:
+        assert self.nexus is not None
+        done = unit.execute(self.nexus, command, data)
+        if done.land is None:
+            await self._answer(header, command, done)
+        else:
+            # From this moment on, not from the task's first, it can be aborted.
+            waiting = self._waiting(header, unit, done.late_s)
+            self._nursery.start_soon(self._late, header, command, done, waiting)
 
     def _without_unit(self, command: c.Command | None) -> Done:
         if isinstance(command, c.Inquiry) and not command.evpd:
@@ -253,36 +280,29 @@ class Session:
         return Done(Status.CHECK_CONDITION, sense=illegal(0x25).sense)
 
     async def _slowly(
-        self, header: pdu.ScsiCommand, command: c.Command | None, data: bytes, unit: Unit
+        self,
+        header: pdu.ScsiCommand,
+        command: c.Command | None,
+        data: bytes,
+        waiting: Waiting,
     ) -> None:
-        assert self.nexus is not None
-        if await self._wait(header, unit, unit.slow_s):
-            done = unit.execute(self.nexus, command, data)
-            if done.land is None:
-                await self._answer(header, command, done)
-            else:
-                await self._late(header, command, done, unit)
+        if await waiting.over():
+            await self._do(header, command, data, waiting.unit)
 
     async def _late(
-        self, header: pdu.ScsiCommand, command: c.Command | None, done: Done, unit: Unit
+        self, header: pdu.ScsiCommand, command: c.Command | None, done: Done, waiting: Waiting
     ) -> None:
-        if await self._wait(header, unit, done.late_s):
+        if await waiting.over():
             assert done.land is not None
             done.land()
             await self._answer(header, command, done)
 
-    async def _wait(self, header: pdu.ScsiCommand, unit: Unit, seconds: float) -> bool:
-        """False if the command was aborted meanwhile."""
+    def _waiting(self, header: pdu.ScsiCommand, unit: Unit, seconds: float) -> Waiting:
         assert self.nexus is not None
-        with trio.CancelScope() as scope:
-            running = Running(self.nexus, header.itt, scope.cancel)
-            unit.running.add(running)
-            try:
-                await trio.sleep(seconds)
-                return running in unit.running
-            finally:
-                unit.running.discard(running)
-        return False
+        scope = trio.CancelScope()
+        running = Running(self.nexus, header.itt, scope.cancel)
+        unit.running.add(running)
+        return Waiting(unit, running, scope, seconds)
 
     async def _answer(self, header: pdu.ScsiCommand, command: c.Command | None, done: Done) -> None:
         if done.lose_session or done.lose_answer:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from clufs.storage.reservation_data import Keys, OutParameters
 from clufs.storage.sense import Sense
 from tests.array.array import TARGET, Array, Shape
 from tests.array.faults import Fault
+from tests.storage.tgtd import tgtd
 
 A, B = "iqn.2026-01.org.clufs:a", "iqn.2026-01.org.clufs:b"
 READ_KEYS = c.PersistentReserveIn(c.ReserveIn.READ_KEYS)
@@ -253,3 +255,35 @@ async def test_only_with_abort_a_write_under_way_does_not_reach_the_medium(
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         assert (array.units[0].medium.read(0, 1) == b"x" * 512) == lands
+
+
+async def test_power_takes_sessions_and_what_was_under_way() -> None:
+    async with served() as (array, carrier):
+        await register(carrier, 10)
+        await carrier.run(c.Write16(0, 1), b"x" * 512)
+        array.fail_next(0, Fault.LATE)
+        async with trio.open_nursery() as nursery:
+
+            async def write() -> None:
+                with pytest.raises(PathLost):
+                    await carrier.run(c.Write16(0, 1), b"y" * 512)
+
+            nursery.start_soon(write)
+            await until(lambda: bool(array.units[0].running))
+            array.fail_power()
+        async with iscsi_lun(array.url(), A, 1) as again:
+            lun = Lun(again)
+            assert await lun.run(c.Read16(0, 1)) == b"x" * 512
+            assert Keys.decode(await lun.run(READ_KEYS)).keys == ()
+
+
+async def test_tgtd_takes_and_gives_data_too(tmp_path: Path) -> None:
+    data = b"".join(at.to_bytes(8, "big") for at in range(1 << 17))
+    async with tgtd(tmp_path) as url, iscsi_lun(url, A, 1) as carrier:
+        lun = Lun(carrier)
+        assert Capacity.unpack(await lun.run(c.ReadCapacity16())).blocks == 32768
+        await lun.run(c.Write16(5, 2048), data)
+        await lun.run(c.SynchronizeCache16())
+        assert await lun.run(c.Read16(5, 2048)) == data
+        with pytest.raises(Refusal, match="out of range"):
+            await lun.run(c.Read16(32768, 1))
