@@ -347,9 +347,14 @@ class Commands:
         core, table, member = self._core, self._table, command.member
         if not command.on:
             table.drained_members.discard(member)
+            self._recovery.leaving.discard(member)
             self._recovery.members_came(frozenset())
             core.end(job, 0)
             return
+        if member not in table.drained_members and command.leaves:
+            self._recovery.leaving.add(member)
+        elif not command.leaves:
+            self._recovery.leaving.discard(member)
         table.drained_members.add(member)
         core.hold(job)
         self._recovery.drains.setdefault(member, {})[job] = set()

@@ -110,11 +110,15 @@ class Maintain:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """All applications leave the member, and none is placed there until it is `on` no more."""
+    """All applications leave the member, and none is placed there until it is `on` no more.
+
+    leaves: nobody has drained it: it is about to leave the cluster in good order.
+    """
 
     member: str
     on: bool = True
     dry_run: bool = False
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ class Recovery:
     """Keeps the resources of a core where they should be.
 
     timers: who is to be looked at when. drains: for each member, the jobs that wait until nothing
-    leaves it any more, and the resources of which they have heard why they stay.
+    leaves it any more, and the resources of which they have heard why they stay. leaving: of the
+    drained members, those that only leave the cluster.
     """
 
     def __init__(self, core: Core) -> None:
@@ -39,6 +40,7 @@ class Recovery:
         self._table = core.table
         self.timers: dict[str, float] = {}
         self.drains: dict[str, dict[int, set[str]]] = {}
+        self.leaving: set[str] = set()
 
     # One resource.
 
@@ -355,7 +357,7 @@ class Recovery:
                         self._core.say(job, line)
             return
         claims = frozenset(one.name for one in group)
-        cause = f"member {member} is drained"
+        cause = f"member {member} {'leaves' if member in self.leaving else 'is drained'}"
         operation = Operation(
             "relocate", resource.name, claims, Reason.SYSTEM, cause, self._core.tell
         )

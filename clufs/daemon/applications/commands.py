@@ -43,7 +43,7 @@ def command_of(ask: Ask, member: str) -> i.Command:
             ask.resource, ask.on, member if ask.holder else "", ask.holder
         ),
         "drain": lambda: i.Drain(ask.member, ask.on, ask.dry_run),
-        "leave": lambda: i.Drain(member),
+        "leave": lambda: i.Drain(member, leaves=True),
         "what-if": lambda: i.WhatIf(ask.member),
     }
     make = commands.get(ask.verb)

@@ -168,6 +168,7 @@ async def test_who_leaves_has_its_applications_relocated(autojump_clock: MockClo
             await clu.members[PROVOLONE].ask("start", name, member=PEPICELLI)
         await clu.members[PEPICELLI].up.leave()
         assert {clu.where("web"), clu.where("db")} == {"ONLINE on provolone", "ONLINE on polishham"}
+        assert clu.record("web").history[-2].reason.startswith("member pepicelli leaves")
         clu.die(PEPICELLI)()
         await clu.boot(PEPICELLI)
         await trio.sleep(5)
