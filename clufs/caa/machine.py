@@ -55,7 +55,7 @@ class Planner:
 
     records, profiles: of every registered resource. up: the members, in the order in which
     equals are preferred. running: of each member, the applications whose lock its executor
-    holds; given_up: those that it ended by itself, with all others; under_way: the actions that
+    holds; given_up: those that it ended by itself, with all others, and why; under_way: the actions that
     executors run now. drained: as saved last. monitors: what members report of networks, tapes and
     changers: (resource, member) -> online. booted: the
     whole cluster was down. local: the wall clock that REBALANCE means; without it there is none.
@@ -69,7 +69,7 @@ class Planner:
         up: Sequence[str],
         *,
         running: Mapping[str, Collection[str]] | None = None,
-        given_up: Mapping[str, Collection[str]] | None = None,
+        given_up: Mapping[str, Mapping[str, str]] | None = None,
         under_way: Sequence[UnderWay] = (),
         monitors: Mapping[tuple[str, str], bool] | None = None,
         drained: Iterable[str] = (),

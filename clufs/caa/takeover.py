@@ -26,7 +26,7 @@ class Takeover:
         core: Core,
         recovery: Recovery,
         running: Mapping[str, Collection[str]],
-        given_up: Mapping[str, Collection[str]],
+        given_up: Mapping[str, Mapping[str, str]],
         under_way: Iterable[UnderWay],
     ) -> None:
         self._core = core
@@ -99,9 +99,9 @@ class Takeover:
         if resource.incarnation not in (0, life):
             self._recovery.host_lost(resource)
             return
-        why = f"it runs no more on {resource.member}"
-        failed = resource.name not in self._given_up.get(resource.member, ())
-        self._recovery.ended(resource, why, failed)
+        given_up = self._given_up.get(resource.member, {}).get(resource.name)
+        why = f"it runs no more on {resource.member}" + (f": {given_up}" if given_up else "")
+        self._recovery.ended(resource, why, failed=given_up is None)
 
     def found(self, resource: Resource, member: str) -> None:
         """Believe that it runs there; but while it is started elsewhere, have it stopped, to let that go on."""

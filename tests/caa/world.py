@@ -70,7 +70,7 @@ class World:
         self.silent: set[str] = set()
         self.told: set[int] = set()
         self.lives = dict.fromkeys(self.up, 1)
-        self.given_up: dict[str, set[str]] = {}
+        self.given_up: dict[str, dict[str, str]] = {}
         self._planner: Planner | None = None
 
     @property
@@ -183,7 +183,7 @@ class World:
     def give_up(self, name: str, member: str) -> None:
         """Have a member that has lost quorum end an application."""
         self.holds[name].discard(member)
-        self.given_up.setdefault(member, set()).add(name)
+        self.given_up.setdefault(member, {})[name] = "quorum was lost"
 
     def acts(self, resource: str) -> bool:
         """Whether an action of the resource is under way."""

@@ -105,7 +105,7 @@ class Executor:
         self.leaving = False
         self._before = 0
         self._closed = ""
-        self._given_up: set[str] = set()
+        self._given_up: dict[str, str] = {}
         self._applications: dict[str, _Application] = {}
         self._turns: dict[str, trio.Lock] = {}
         self._actions: dict[ActionId, _Action] = {}
@@ -164,7 +164,7 @@ class Executor:
                 ],
                 [name for name, online in self.monitored.items() if online],
                 [name for name, online in self.monitored.items() if not online],
-                sorted(self._given_up),
+                dict(self._given_up),
             )
         )
 
@@ -238,7 +238,7 @@ class Executor:
             return _not_done(self._closed)
         order = action.order
         application = self._applications.get(order.resource)
-        self._given_up.discard(order.resource)
+        self._given_up.pop(order.resource, None)
         if application is None:
             lock = self._locks.ask(application_lock(order.resource))
             application = self._applications[order.resource] = _Application(order, lock)
@@ -357,7 +357,7 @@ class Executor:
                     with trio.move_on_after(within_s):
                         await self._runner.run(self._specs.spec(application.order, "stop"))
                 await self._runner.end(name)
-                self._given_up.add(name)
+                self._given_up[name] = self._closed
             self._forget(application)
 
     def ended_by_themselves(self, names: Iterable[str]) -> None:

@@ -92,7 +92,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
 
     seen: the highest number of a planner before it that this daemon has heard of, 0 if of none.
     online: monitored resources that are ONLINE here; offline: that are not. given_up: applications
-    that this member ended with all others, for want of quorum, and that nobody has started here since.
+    that this member ended with all others, nobody has started here since, and why, as want of quorum.
     """
 
     planner: int
@@ -101,7 +101,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     under_way: list[UnderWay] = []
     online: list[str] = []
     offline: list[str] = []
-    given_up: list[str] = []
+    given_up: dict[str, str] = {}
 
 
 class CheckFailed(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):

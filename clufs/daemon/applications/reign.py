@@ -280,8 +280,11 @@ class Reign:
             if name in busy or not known.is_application or not known.runs_on(member):
                 continue
             if name not in running:
-                failed = name not in report.given_up
-                self._step(i.Ended(name, member, f"{member} ended it by itself", failed))
+                given_up = report.given_up.get(name)
+                why = (
+                    f"{member} stopped it: {given_up}" if given_up else f"it has ended on {member}"
+                )
+                self._step(i.Ended(name, member, why, failed=given_up is None))
             elif running[name].failed == "check":
                 self._step(i.CheckFailed(name, member, running[name].why))
 

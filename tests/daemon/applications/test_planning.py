@@ -125,6 +125,8 @@ async def test_who_stood_alone_and_comes_back_starts_nothing_by_itself(
             lambda: len(clu.entries("web")) == 3 and clu.where("web") == "ONLINE on pepicelli"
         )
         assert clu.record("web").restart_count == 0
+        said = [one.reason for one in clu.record("web").history]
+        assert any("this member has lost quorum" in reason for reason in said), said
 
 
 async def test_maintenance_ends_with_the_life_that_holds_it(autojump_clock: MockClock) -> None:
