@@ -143,7 +143,7 @@ class Ordered:
 class ActionEnded:
     """An action that was run has ended. why: a sentence, without a full stop.
 
-    waited_s: for the application's lock, and so for a fencing; ran_s: for the script.
+    fenced_s: waited for a fencing, then waited_s for the application's lock; ran_s: for the script.
     One that is no longer known, since its member was lost meanwhile, is ignored.
     """
 
@@ -152,6 +152,7 @@ class ActionEnded:
     why: str = ""
     waited_s: float = 0.0
     ran_s: float = 0.0
+    fenced_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +161,15 @@ class MembersChanged:
 
     What ran on a member that is not up, or that joined, runs there no more. running: of those that
     joined, the applications whose lock the executor holds all the same: it had been silent when
-    the planner began. incarnations: of those up, for the records.
+    the planner began. incarnations: of those up, for the records. silent_s: of those that were lost,
+    how long nothing had been heard of them then.
     """
 
     up: tuple[str, ...]
     joined: tuple[str, ...] = ()
     incarnations: Mapping[str, int] = field(default_factory=dict)
     running: Mapping[str, Collection[str]] = field(default_factory=dict)
+    silent_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

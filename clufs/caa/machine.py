@@ -74,6 +74,7 @@ class Planner:
         monitors: Mapping[tuple[str, str], bool] | None = None,
         drained: Iterable[str] = (),
         incarnations: Mapping[str, int] | None = None,
+        silent_s: Mapping[str, float] | None = None,
         booted: bool = False,
         local: LocalClock | None = None,
         first_action: int = 1,
@@ -81,6 +82,7 @@ class Planner:
     ) -> None:
         self.table = Table(up, drained)
         self.table.incarnations = incarnations or {}
+        self.table.silent_s = silent_s or {}
         next_action = max([first_action, *(each.action + 1 for each in under_way)])
         self._core = Core(self.table, next_action, muted=imagined)
         self._recovery = Recovery(self._core)
@@ -200,7 +202,8 @@ class Planner:
 
     @_happened.register
     def _end(self, event: ActionEnded) -> None:
-        outcome = Outcome(event.ok, event.why, waited_s=event.waited_s, ran_s=event.ran_s)
+        waited_s, ran_s, fenced_s = event.waited_s, event.ran_s, event.fenced_s
+        outcome = Outcome(event.ok, event.why, False, waited_s, ran_s, fenced_s)
         self._core.action_ended(event.action, outcome)
 
     @_happened.register
@@ -210,6 +213,7 @@ class Planner:
         gone = (before - frozenset(event.up)) | (joined & before)
         self.table.up = event.up
         self.table.incarnations = event.incarnations
+        self.table.silent_s = event.silent_s
         if gone:
             self._recovery.members_lost(gone)
         self._recovery.end_holds()

@@ -257,7 +257,7 @@ class Recovery:
         """The member where it ran was lost: it is started wherever placement says."""
         member = resource.member
         self._calm(resource)
-        why = f"member {member} was lost"
+        why = self._table.lost(member)
         again = Again(self._delayed(resource), why)
         self._table.move(resource, OFFLINE, "", why)
         resource.again = again
@@ -268,7 +268,7 @@ class Recovery:
             before = monitor.state
             monitor.online = False
             if before == ONLINE:
-                why = f"member {member} was lost"
+                why = self._table.lost(member)
                 self._table.note_monitor(resource, member, before, why)
 
     def members_came(self, joined: frozenset[str]) -> None:

@@ -171,6 +171,7 @@ class Table:
         self.now_s = 0.0
         self.up: tuple[str, ...] = tuple(up)
         self.incarnations: Mapping[str, int] = {}
+        self.silent_s: Mapping[str, float] = {}
         self.drained_members: set[str] = set(drained)
         self.resources: dict[str, Resource] = {}
         self.unsettled: dict[str, None] = {}
@@ -216,6 +217,12 @@ class Table:
     def dependents(self, name: str) -> list[Resource]:
         """Return the resources that require `name`, sorted."""
         return [self.resources[each] for each in sorted(self._dependents.get(name, ()))]
+
+    def lost(self, member: str) -> str:
+        """Return what is said of a member that was lost, a clause."""
+        why = f"member {member} was lost"
+        silent_s = self.silent_s.get(member)
+        return why if silent_s is None else f"{why}, {silent_s:.2f} s after it was last heard"
 
     # What placement asks.
 

@@ -38,6 +38,7 @@ class Outcome:
     lost: bool = False
     waited_s: float = 0.0
     ran_s: float = 0.0
+    fenced_s: float = 0.0
 
 
 class End(Enum):
@@ -278,6 +279,8 @@ def _because(outcome: Outcome) -> str:
 def _took(outcome: Outcome) -> str:
     """Return what an action took, where its executor said it."""
     parts = []
+    if outcome.fenced_s:
+        parts.append(f"{outcome.fenced_s:.2f} s for the fencing")
     if outcome.waited_s:
         parts.append(f"{outcome.waited_s:.2f} s for its lock")
     if outcome.ran_s:

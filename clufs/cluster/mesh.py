@@ -147,6 +147,15 @@ class Mesh:
             neighbour.install(incarnations.get(neighbour.peer.id), trio.current_time())
             self._outbox.touch(neighbour)
 
+    def lost_by(self, view: View, now: float) -> list[tuple[int, float]]:
+        """Whom the view that is about to be installed does without, and for how long each was not heard."""
+        incarnations = dict(view.members)
+        return [
+            (peer_id, now - one.heard)
+            for peer_id, one in self._neighbours.items()
+            if one.session.member not in (None, incarnations.get(peer_id))
+        ]
+
     def set_addresses(self, streams: Mapping[int, tuple[str, int]]) -> None:
         """Take where members listen, by their ids: for the next connections that are dialled."""
         for peer_id, where in streams.items():

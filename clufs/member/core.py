@@ -24,7 +24,7 @@ from clufs.cluster.interface import Peer, Report, View
 from clufs.cluster.verdict import Verdict
 from clufs.dlm.interface import Event, Fenced, Leaving, Life, Resumed, Suspended, ViewInstalled
 from clufs.registry import messages as r
-from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut
+from clufs.registry.commands import GOODBYE, Command, CommandId, MemberIn, MemberOut
 from clufs.registry.log import Stored, Write
 from clufs.registry.replica import Replica
 from clufs.timeouts import JOIN_LATE_S
@@ -225,7 +225,7 @@ class Core:
 
     def left(self) -> list[Effect]:
         """Nothing is mastered here any more: say goodbye. Finished tells that it is on record."""
-        goodbye = MemberOut(self.life.member, self.life.incarnation, "it said goodbye")
+        goodbye = MemberOut(self.life.member, self.life.incarnation, GOODBYE)
         self._leaving, effects = self.propose(goodbye)
         return effects
 

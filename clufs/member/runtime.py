@@ -106,6 +106,8 @@ class Runtime:
         """The ids of the members that the engine sees."""
         self.quorate = False
         """Whether these have quorum, as the engine says."""
+        self.silent_s: dict[str, float] = {}
+        """How long nothing had been heard of each member that a view did without, when that was installed."""
         self._disk = disk
         self._hooks = hooks
         self._ids = {peer.name: peer.id for peer in engine.peers}
@@ -272,6 +274,8 @@ class Runtime:
 
     def _set_view(self, effect: c.SetView) -> None:
         if self.mesh is not None:
+            for peer_id, silent_s in self.mesh.lost_by(effect.view, trio.current_time()):
+                self.silent_s[self.core.name(peer_id)] = silent_s
             self.mesh.set_addresses(effect.streams)
             self.mesh.set_view(effect.view)
 

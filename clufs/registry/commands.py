@@ -69,6 +69,10 @@ class MemberIn(msgspec.Struct, frozen=True, array_like=True, tag="member in", gc
     version: str = ""
 
 
+GOODBYE = "it said goodbye"
+"""The `why` of a MemberOut that nobody has to wait for."""
+
+
 class MemberOut(msgspec.Struct, frozen=True, array_like=True, tag="member out", gc=False):
     """This incarnation surely holds nothing any more. why: its goodbye, its fence, a person's word."""
 

@@ -15,7 +15,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from clufs.daemon.process import mind_the_collector
-from tests.bench import checks, cluster, crowd, daemon, placement, recovery, shells, system_calls
+from tests.bench import (
+    checks,
+    cluster,
+    crowd,
+    daemon,
+    placement,
+    recovery,
+    shells,
+    system_calls,
+    takeover,
+)
 from tests.bench.core import many_elsewhere
 from tests.bench.measure import TINY, Size
 from tests.bench.report import Row, Target, figure, machine, table, write_json
@@ -63,6 +73,7 @@ _PARTS: dict[str, Callable[[Size, Path], Iterator[Row]]] = {
     "locks": _many_locks,
     "placement": placement.measure,
     "checks": checks.measure,
+    "applications": takeover.measure,
     "cluster": cluster.measure,
     "recovery": recovery.measure,
 }

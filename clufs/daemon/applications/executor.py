@@ -8,6 +8,7 @@ While the lock of a lost member stands, the gate stands before it: nobody starts
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from typing import Literal, Protocol
@@ -104,6 +105,7 @@ class Executor:
         self.monitored: dict[str, bool] = {}
         self.leaving = False
         self._before = 0
+        self._fenced_at_s = -math.inf
         self._closed = ""
         self._given_up: dict[str, str] = {}
         self._applications: dict[str, _Application] = {}
@@ -123,6 +125,10 @@ class Executor:
                 await trio.sleep_forever()
             finally:
                 self.is_open = False
+
+    def fenced(self) -> None:
+        """A lost member is surely off: what waited for that waits for it no more."""
+        self._fenced_at_s = trio.current_time()
 
     # ------------------------------------------------------------ what is so
 
@@ -208,7 +214,9 @@ class Executor:
         del self._actions[id]
         ran_s = trio.current_time() - action.begun_s if action.begun_s else 0.0
         waited_s = trio.current_time() - begun_s - ran_s
-        done = Done(*id, order.resource, result.ok, result.why, waited_s, ran_s)
+        fenced_s = min(max(0.0, self._fenced_at_s - begun_s), waited_s)
+        times = waited_s - fenced_s, ran_s, fenced_s
+        done = Done(*id, order.resource, result.ok, result.why, *times)
         self._ended[id] = done
         if len(self._ended) > ACTIONS_REMEMBERED:
             self._ended.popitem(last=False)

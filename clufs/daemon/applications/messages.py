@@ -45,7 +45,10 @@ class Order(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """The action of an order has ended. why: one sentence. waited_s: for the lock; ran_s: the script."""
+    """The action of an order has ended. why: one sentence.
+
+    fenced_s: waited for a fencing, then waited_s for the lock; ran_s: the script.
+    """
 
     planner: int
     action: int
@@ -54,6 +57,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     why: str
     waited_s: float = 0.0
     ran_s: float = 0.0
+    fenced_s: float = 0.0
 
 
 class Printed(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):

@@ -51,6 +51,9 @@ class Ground(Protocol):
     def lives(self) -> Mapping[str, int]:
         """The members of the view and their incarnations, in the order in which equals are preferred."""
 
+    def silent_s(self) -> Mapping[str, float]:
+        """Of each member that was lost, how long nothing had been heard of it then."""
+
     async def stands(self) -> None:
         """Wait until there is a view with quorum: without one nothing is decided."""
 
@@ -201,6 +204,7 @@ class Reign:
             monitors=self._monitors,
             drained=self._ground.drained(),
             incarnations=dict(self._up),
+            silent_s=self._ground.silent_s(),
             booted=not any(report.seen or report.running for report in reports.values()),
             local=local_time,
         )
@@ -230,7 +234,8 @@ class Reign:
 
     def _members_changed(self, *joined: str) -> i.MembersChanged:
         order = [member for member in self._ground.lives() if member in self._up]
-        return i.MembersChanged(tuple(order), joined, dict(self._up))
+        silent_s = self._ground.silent_s()
+        return i.MembersChanged(tuple(order), joined, dict(self._up), silent_s=silent_s)
 
     def _count_members(self) -> None:
         lives = self._ground.lives()
@@ -324,7 +329,8 @@ class Reign:
             member, action = self._inherited.pop(id, ("", 0))
             if member != sender:
                 return
-        self._step(i.ActionEnded(action, done.ok, done.why, done.waited_s, done.ran_s))
+        times = done.waited_s, done.ran_s, done.fenced_s
+        self._step(i.ActionEnded(action, done.ok, done.why, *times))
 
     def _printed(self, sender: str, printed: Printed) -> None:
         found = self._orders.get(printed.action)

@@ -40,7 +40,7 @@ from clufs.errors import ClufsError, NoQuorum
 from clufs.fuse.internal import InternalLocks
 from clufs.fuse.lock_service import LockService
 from clufs.member.runtime import Runtime
-from clufs.registry.commands import Command
+from clufs.registry.commands import GOODBYE, Command, MemberOut
 from clufs.registry.resources import Register, SaveDrained, SaveResources, Unregister, saves
 from clufs.registry.state import State
 from clufs.timeouts import (
@@ -242,6 +242,8 @@ class Applications:
     def applied(self, command: Command) -> None:
         """The registry has applied a command."""
         match command:
+            case MemberOut() if command.why != GOODBYE:
+                self.executor.fenced()
             case Register() | Unregister():
                 if self._reign is not None:
                     self._reign.registered(command)
@@ -266,6 +268,10 @@ class Applications:
         if not self._lives_of.runtime.core.standing:
             return {}
         return {life.member: life.incarnation for life in self._lives_of.runtime.core.members}
+
+    def silent_s(self) -> Mapping[str, float]:
+        """Of each member that was lost, how long nothing had been heard of it then."""
+        return self._lives_of.runtime.silent_s
 
     async def stands(self) -> None:
         """Wait until there is a view with quorum."""

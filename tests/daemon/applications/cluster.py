@@ -31,6 +31,7 @@ class _Runtime:
     def __init__(self, cluster: Cluster, member: Member) -> None:
         self._cluster = cluster
         self._member = member
+        self.silent_s: dict[str, float] = {}
         self.core: Any = SimpleNamespace(
             standing=False, members=(), replica=SimpleNamespace(state=cluster.state)
         )

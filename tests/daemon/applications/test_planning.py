@@ -7,6 +7,7 @@ from trio.testing import MockClock
 
 from clufs.daemon.applications.messages import Ask
 from clufs.errors import HostDown
+from clufs.registry.commands import GOODBYE, MemberOut
 from tests.daemon.applications.cluster import NAMES, Cluster, Member, cluster
 from tests.daemon.applications.fakes import until
 
@@ -41,6 +42,30 @@ async def test_a_lost_members_application_waits_for_the_fence(autojump_clock: Mo
         fence()
         await clu.runs("web", PROVOLONE)
         assert "30" in clu.record("web").history[-1].reason
+
+
+async def test_history_tells_what_a_takeover_took(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        clu.script("web").takes_s["start"] = 3
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        clu.members[PROVOLONE].runtime.silent_s[PEPICELLI] = 1.5
+        fence = clu.die(PEPICELLI)
+        goodbye = MemberOut(POLISHHAM, 77, GOODBYE)
+        await trio.sleep(4)
+        clu.members[PROVOLONE].up.applied(goodbye)
+        await trio.sleep(1)
+        clu.members[PROVOLONE].up.applied(MemberOut(PEPICELLI, 1, "its fence"))
+        await trio.sleep(2)
+        fence()
+        await clu.runs("web", PROVOLONE)
+        lost, again = clu.record("web").history[-2:]
+        why = "member pepicelli was lost, 1.50 s after it was last heard"
+        assert lost.reason == why
+        assert again.reason.startswith(f"{why}; provolone was chosen: ")
+        times = "(5.00 s for the fencing, 2.00 s for its lock, 3.00 s for its script)"
+        assert again.reason.endswith(times)
 
 
 async def test_the_next_planner_goes_on_when_one_dies(autojump_clock: MockClock) -> None:
