@@ -1,8 +1,10 @@
 """What every test leaves behind: nothing.
 
 A mount below pytest's temporary directories, a process that was started by a test
-and outlives the session, or a mount namespace kept by one of them makes the session
-fail; they are cleared all the same, so that one broken test does not break the machine.
+and outlives the session, a mount namespace kept by one of them, or a control group that
+one of them made makes the session fail; they are cleared all the same, so that one broken
+test does not break the machine. To tell its control groups from those of others the session
+runs in one of its own, where it may make any.
 """
 
 import contextlib
@@ -17,12 +19,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from clufs.actions import cgroup
+
 # How long an example takes is no fault of what it tests.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 MARK = "CLUFS_TEST_SESSION"
 """An environment variable that every child of this session inherits; daemons that detach keep it."""
+
+GROUP = "clufs-tests-"
+"""Before the pid, the name of a session's control group."""
 
 GRACE_S = 1.0
 """A daemon that was told to end by the last test may still be on its way out."""
@@ -34,21 +41,66 @@ def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     base = tmp_path_factory.getbasetemp().resolve()
     mark = f"{os.getpid()}-{base.name}"
     os.environ[MARK] = mark
+    group = own_group()
     yield
     del os.environ[MARK]
     deadline = time.monotonic() + GRACE_S
-    while (left_mounts(base) or left_processes(mark)) and time.monotonic() < deadline:
+    while _is_left(base, mark, group) and time.monotonic() < deadline:
         time.sleep(0.05)
     mounts = left_mounts(base)
     processes = left_processes(mark)
+    groups = left_groups(group)
     for pid in processes:
         _kill(pid)
     for mount in mounts:
         subprocess.run(["umount", "-l", mount], check=False)
     found = [f"mount {mount}" for mount in mounts]
     found += [f"process {pid}: {command}" for pid, command in processes.items()]
+    found += [f"control group {place}" for place in groups]
+    if group is not None:
+        _end_group(group)
     if found:
         pytest.fail("left behind by the tests: " + "; ".join(found), pytrace=False)
+
+
+def _is_left(base: Path, mark: str, group: Path | None) -> bool:
+    return bool(left_mounts(base) or left_processes(mark) or left_groups(group))
+
+
+def own_group() -> Path | None:
+    """Go into a control group of this session's; None where none can be made.
+
+    Those of sessions that were killed are removed.
+    """
+    place = cgroup.own_place()
+    if place is None:
+        return None
+    for old in place.glob(f"{GROUP}*"):
+        if not Path("/proc", old.name.removeprefix(GROUP)).exists():
+            cgroup.remove(old)
+    own = place / f"{GROUP}{os.getpid()}"
+    try:
+        own.mkdir()
+        cgroup.join(own)
+    except OSError:
+        cgroup.remove(own)
+        return None
+    return own
+
+
+def left_groups(group: Path | None) -> list[Path]:
+    """Return the control groups that were made in that of the session."""
+    return [] if group is None else sorted(one for one in group.rglob("*") if one.is_dir())
+
+
+def _end_group(group: Path) -> None:
+    """Leave it, and remove it with all that is in it."""
+    cgroup.join(group.parent)
+    cgroup.kill(group)
+    deadline = time.monotonic() + GRACE_S
+    while not cgroup.is_empty(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    cgroup.remove(group)
 
 
 def left_mounts(base: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import MARK, left_mounts, left_processes
+from clufs.actions import cgroup
+from tests.conftest import GROUP, MARK, left_groups, left_mounts, left_processes
 
 HERE = Path(__file__).parent
 
@@ -23,6 +24,17 @@ from tests.conftest import nothing_is_left
 
 def test_leaves(tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "left", tmp_path], check=True)
+"""
+
+
+LEAVES_A_CONTROL_GROUP = """
+from clufs.actions import cgroup
+from tests.conftest import GROUP, nothing_is_left
+
+def test_leaves():
+    place = cgroup.own_place()
+    if place is not None and place.name.startswith(GROUP):
+        (place / "clufs-1" / "app-web").mkdir(parents=True)
 """
 
 
@@ -51,6 +63,17 @@ def test_a_mount_left_behind_fails_the_session(tmp_path: Path) -> None:
     done = session(tmp_path, LEAVES_A_MOUNT)
     assert done.returncode == 1, done.stdout
     assert f"left behind by the tests: mount {tmp_path}/t" in done.stdout
+
+
+def test_a_control_group_left_behind_fails_the_session_and_is_removed(tmp_path: Path) -> None:
+    """Where control groups can be made at all: then this very session is in one of its own."""
+    mine = cgroup.own_place()
+    can_be_made = mine is not None and mine.name.startswith(GROUP)
+    done = session(tmp_path, LEAVES_A_CONTROL_GROUP)
+    assert (done.returncode == 1) == can_be_made, done.stdout
+    left = f"left behind by the tests: control group {mine}/{GROUP}"
+    assert (left in done.stdout) == can_be_made
+    assert not can_be_made or left_groups(mine) == []
 
 
 def test_mounts_are_found_innermost_first(tmp_path: Path) -> None:

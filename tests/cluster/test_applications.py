@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from clufs.actions import cgroup
+from clufs.actions.record import Record
 from tests.cluster.applications import RESOURCES, Application
 from tests.cluster.lab import NAMES, Lab, within
 from tests.cluster.torture.faults import draw, make_whole, strike
@@ -23,7 +25,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lab = Lab(tmp_path_factory.mktemp("applications") / "lab")
     lab.do("up")
     yield lab
+    # Of one that is killed nobody in it is left to remove its control groups.
+    lab.run("kill", THIRD)
+    groups = [Record(state).cgroup() for state in lab.directory.glob("*/state")]
+    assert len(groups) == len(NAMES)
+    assert all((group is None) == (cgroup.own_place() is None) for group in groups)
     assert lab.run("down").returncode == 0
+    assert not [group for group in groups if group is not None and group.exists()]
 
 
 @pytest.fixture
