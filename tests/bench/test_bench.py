@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
 _PLACED = """
     hello bare conversions lock flock hello-path bare-path path read shell hand-over hand-over-crowd
     own-conversions own-lock remote-grant
@@ -24,7 +27,7 @@ def test_every_row_is_measured(tmp_path: Path) -> None:
     kept = tmp_path / "bench.json"
     command = [sys.executable, "-m", "tests.bench", "--tiny", "--json", str(kept)]
     root = Path(__file__).parents[2]
-    table = subprocess.check_output(command, cwd=root, text=True, timeout=120)
+    table = subprocess.check_output(command, cwd=root, text=True, timeout=240)
     rows = {row["key"]: row for row in json.loads(kept.read_text())["rows"]}
     placed = {f"{key}-{where}" for key in _PLACED for where in ("pinned", "free")}
     assert set(rows) == placed | set(_ONCE)
