@@ -204,6 +204,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A member that is up holds an application's lock, and no action is under way for it there."""
+
+    resource: str
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
 class Registered:
     """A resource is registered: its record as kept, and its profile."""
 
@@ -230,6 +238,7 @@ Event: TypeAlias = (
     | MonitorChanged
     | CheckFailed
     | Ended
+    | Found
     | Registered
     | Unregistered
     | Ticked

@@ -24,6 +24,7 @@ from clufs.caa.interface import (
     Effect,
     Ended,
     Event,
+    Found,
     LocalClock,
     MembersChanged,
     MonitorChanged,
@@ -260,6 +261,12 @@ class Planner:
             self._recovery.ended(resource, why, event.failed)
         elif self._core.acting(resource) is None:
             self.table.move(resource, OFFLINE, "", why)
+
+    @_happened.register
+    def _find(self, event: Found) -> None:
+        resource = self.table.get(event.resource)
+        if resource is not None and resource.is_application and event.member in self.table.up:
+            self._takeover.found(resource, event.member)
 
     @_happened.register
     def _register(self, event: Registered) -> None:

@@ -13,7 +13,6 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import trio
 
@@ -21,6 +20,7 @@ from clufs.caa import interface as i
 from clufs.caa.machine import Planner
 from clufs.caa.records import ResourceRecord
 from clufs.daemon.applications.commands import command_of, joined, local_time, profile_of
+from clufs.daemon.applications.ground import Ground
 from clufs.daemon.applications.messages import (
     ActionId,
     Ask,
@@ -40,37 +40,6 @@ from clufs.registry.resources import Register, Unregister
 from clufs.timeouts import INQUIRE_AGAIN_S, INQUIRY_S, SAVE_AGAIN_S, WALL_LOOK_S
 
 log = logging.getLogger("clufsd")
-
-
-class Ground(Protocol):
-    """What a planner stands on."""
-
-    def wall(self) -> float:
-        """The time by the wall clock, seconds since 1970."""
-
-    def lives(self) -> Mapping[str, int]:
-        """The members of the view and their incarnations, in the order in which equals are preferred."""
-
-    def silent_s(self) -> Mapping[str, float]:
-        """Of each member that was lost, how long nothing had been heard of it then."""
-
-    async def stands(self) -> None:
-        """Wait until there is a view with quorum: without one nothing is decided."""
-
-    def resources(self) -> Mapping[str, ResourceRecord]:
-        """The registry's records, as applied here."""
-
-    def drained(self) -> Iterable[str]:
-        """The members that a person has drained."""
-
-    def send(self, member: str, message: Message) -> None:
-        """Bring a message to a member, this one included."""
-
-    async def save(self, planner: int, records: Sequence[ResourceRecord]) -> None:
-        """Have them on record at a quorum. Raises OldPlanner, NoQuorum, TimedOut, StateError."""
-
-    async def save_drained(self, planner: int, members: Sequence[str]) -> None:
-        """The same for the drained members."""
 
 
 class _Job:
@@ -292,6 +261,8 @@ class Reign:
                 self._step(i.Ended(name, member, why, failed=given_up is None))
             elif running[name].failed == "check":
                 self._step(i.CheckFailed(name, member, running[name].why))
+        for name in running.keys() - busy:
+            self._step(i.Found(name, member))
 
     def _watched(self, resource: str, member: str, online: bool) -> None:
         if self._monitors.get((resource, member)) != online:
@@ -322,6 +293,8 @@ class Reign:
         if done.planner == self.number:
             found = self._orders.get(done.action)
             if found is None or found[0] != sender:
+                # Ordered before its member was out of sight for a while: what came of it, it tells itself.
+                self._ground.send(sender, Inquiry(self.number))
                 return
             del self._orders[done.action]
             action = done.action

@@ -348,6 +348,25 @@ async def test_five_hundred_of_a_lost_member_are_not_five_hundred_writes_to_disk
         assert clu.saves - before < 50
 
 
+async def test_what_a_member_has_started_while_it_was_out_of_sight_is_found(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        clu.script("web").takes_s["start"] = 10
+        clu.nursery.start_soon(_says, clu.members[PROVOLONE], "web", [])
+        await until(lambda: clu.entries("web") == ["start pepicelli"])
+        clu.view(PROVOLONE, POLISHHAM)
+        await trio.sleep(2)
+        clu.view(*NAMES)
+        await trio.sleep(60)
+        record = clu.record("web")
+        assert record.state == "ONLINE"
+        assert clu.members[record.member].up.executor.running() == ["web"]
+        assert sum(bool(one.up.executor.running()) for one in clu.members.values()) == 1
+
+
 async def test_a_network_that_is_there_when_its_member_comes_back_is_online(
     autojump_clock: MockClock,
 ) -> None:
