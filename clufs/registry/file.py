@@ -23,6 +23,9 @@ from clufs.registry.log import Snapshot, Stored, Write
 VERSION = 2
 """The version of the tables, as SQLite's user_version. 1 (0 in the file) had namespaces as rows."""
 
+_JOURNAL_KEPT_BYTES = 64 * 1024
+"""So much of the journal's room stays; a change of the header takes a page or two of it."""
+
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE header (one INTEGER PRIMARY KEY CHECK (one = 1), body BLOB, sum BLOB) STRICT;
@@ -86,8 +89,10 @@ class RegistryFile:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             with self._named():
-                # TRUNCATE: the journal's file is there already when the disk is full.
-                self._db.execute("PRAGMA journal_mode=TRUNCATE")
+                # PERSIST: when the disk is full, the journal has its room already, so that a
+                # number, which takes the place of another one, can always be kept.
+                self._db.execute("PRAGMA journal_mode=PERSIST")
+                self._db.execute(f"PRAGMA journal_size_limit={_JOURNAL_KEPT_BYTES}")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self.version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             if self.version > VERSION:

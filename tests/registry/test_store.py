@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -19,6 +20,16 @@ from clufs.registry.log import Snapshot, Stored, Write
 from clufs.registry.state import State
 from clufs.registry.store import RegistryStore
 from tests.registry.cluster import Cluster
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A state directory on a file system of its own."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", directory], check=True)
+    yield directory
+    subprocess.run(["umount", "-l", directory], check=True)
 
 
 def test_a_state_directory_has_one_user(tmp_path: Path) -> None:
@@ -181,6 +192,25 @@ def test_a_copy_of_before_is_found(tmp_path: Path) -> None:
     path.write_bytes(before)
     with pytest.raises(StateError, match="older than it was: generation 3 of 4"):
         RegistryStore(tmp_path)
+
+
+def test_a_full_disk_refuses_no_number(small_disk: Path) -> None:
+    """A member goes into the next view, and comes back, whatever has filled its disk."""
+    stored = filled(small_disk)
+    store = RegistryStore(small_disk)
+    with open(small_disk / "fill", "wb", buffering=0) as fill, pytest.raises(OSError):
+        while True:
+            fill.write(bytes(4096))
+    with pytest.raises(StateError) as refusal:
+        store.write(Write(3, 3, 5, 50, (entry(51, 3, bytes(100_000)),), 51, origin=b"origin"))
+    assert refusal.value.errno == errno.ENOSPC
+    for number in (100, 101):
+        store.keep_view(number)
+        incarnation = store.next_incarnation()
+    store.close()
+    again = RegistryStore(small_disk)
+    assert (again.view, again.incarnation, again.stored) == (101, incarnation, stored)
+    again.close()
 
 
 def test_a_stamp_that_is_behind_or_torn_is_no_fault(tmp_path: Path) -> None:
