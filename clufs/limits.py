@@ -204,3 +204,6 @@ KEYS_READ_BYTES = 8192
 
 REPORTS_REMEMBERED = 1000
 """Reports of locks of one namespace whose st_ino is kept after the kernel has forgotten them: `cp -a` looks twice."""
+
+BUSY_RETRIES_MAX = 20
+"""So often a command is sent again to a LUN that is busy: for two seconds with the pauses between."""

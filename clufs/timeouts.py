@@ -401,3 +401,6 @@ LUN_CONNECT_S = 10.0
 
 LUN_LOGOUT_S = 1.0
 """How long an iSCSI portal has to answer a goodbye."""
+
+LUN_BUSY_PAUSE_S = 0.1
+"""A LUN that is busy is asked again after this."""

@@ -1,4 +1,7 @@
-"""Shared LUNs: SCSI commands and what comes back, reservations, and the carriers that take commands there.
+"""Shared LUNs: SCSI commands and what comes back, the carriers that take them there, reservations.
 
-`layout`, `commands`, `sense`, `inquiry`, `reservation_data` and `port_groups` are pure: bytes in, bytes out.
+layout, commands, sense, inquiry, reservation_data, port_groups   pure: bytes in, bytes out
+outcome                 status and sense data as errors
+carrier                 one path to one LUN; libiscsi and iscsi (URLs), sgio (kernel devices)
+reservations, probe     fencing by persistent reservations, and whether an array is fit for it
 """

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from clufs.errors import LunBusy, LunError, LunTimedOut, PathLost, ReservationConflict
+from clufs.limits import BUSY_RETRIES_MAX
 from clufs.storage import commands as c
 from clufs.storage.carrier import Lun
 from clufs.storage.commands import ReserveOut
@@ -136,6 +137,35 @@ async def test_an_error_inside_comes_out_as_it_was() -> None:
         with pytest.raises(ZeroDivisionError):
             async with iscsi_lun(array.url(), A, 1):
                 raise ZeroDivisionError
+
+
+async def test_a_lun_that_is_busy_for_a_moment_is_asked_again() -> None:
+    async with served() as (array, carrier):
+        array.fail_next(0, Fault.BUSY, Fault.RESET, Fault.BUSY)
+        await Lun(carrier).run(c.Write16(0, 1), b"x" * 512)
+        assert len(array.units[0].medium.log) == 1
+
+
+async def test_a_lun_that_stays_busy_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    class Busy:
+        path = "busy"
+        asked = 0
+
+        async def run(
+            self,
+            command: c.Command,
+            data: bytes = b"",
+            *,
+            block_bytes: int = 512,
+            timeout_s: float = 10,
+        ) -> bytes:
+            self.asked += 1
+            raise LunBusy("busy")
+
+    busy = Busy()
+    with pytest.raises(LunBusy):
+        await Lun(busy).run(c.TestUnitReady())
+    assert busy.asked == BUSY_RETRIES_MAX + 1
 
 
 # ------------------------------------------------------------------- broken sessions
