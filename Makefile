@@ -11,9 +11,10 @@ DESTDIR ?=
 
 
 SECONDS ?= 600
+FAULTS ?= 1000
 SEED ?= 1
 
-.PHONY: run test lint bench torture lab format install uninstall clean packages test-packages
+.PHONY: run test lint bench torture torture-applications lab format install uninstall clean packages test-packages
 
 run: $(STAMP)
 	@mkdir -p $(CLU) 2>/dev/null || :  # a stale mount answers no mkdir; clufsd clears it, or says what is wrong
@@ -37,6 +38,9 @@ lab: test-packages $(STAMP)
 
 torture: test-packages $(STAMP)
 	@$(BIN)/python -m tests.cluster.torture --seconds $(SECONDS) --seed $(SEED)
+
+torture-applications: test-packages $(STAMP)
+	@$(BIN)/python -m tests.cluster.torture.applications --faults $(FAULTS) --seed $(SEED)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix-only --quiet clufs tests setup.py
