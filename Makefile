@@ -21,7 +21,7 @@ run: $(STAMP)
 	@exec $(BIN)/clufsd $(CLU) $(if $(STATE),--state $(STATE))
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: test-packages $(STAMP)
 	@$(BIN)/ruff check --quiet clufs tests setup.py
