@@ -12,10 +12,12 @@ from functools import partial
 from itertools import islice
 from zlib import crc32
 
+from msgspec.structs import replace
+
 from clufs.dlm.directory import directory_member
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Send
-from clufs.dlm.messages import End, Masters, Unsettled
+from clufs.dlm.messages import End, Ended, Masters, Unsettled
 from clufs.dlm.rebuild import Collected, Rebuild
 from clufs.dlm.remote import LOST, Copy, RemoteBlock
 from clufs.limits import COPIES_MESSAGE_BYTES, RECOVERY_STEP_LOCKS
@@ -37,12 +39,12 @@ class Telling(Rebuild, abc.ABC):
     def _tell_later(self, now: float, gone: set[str]) -> Effects:
         """What has to be told to whom, as work to do; and at once, what was asked of members that are
         gone and had no effect goes to others."""
+        effects = self._end_again(gone)
         past = [
             found
             for found in self._open.values()
             if found.lock is None and found.root in self._unsettled
         ]
-        effects: Effects = []
         for found in past:
             effects += self._again(found, found.master)
         lost = self._lose_masters({*gone, LOST})
@@ -67,6 +69,16 @@ class Telling(Rebuild, abc.ABC):
             partial(self._tell_lost, lost, iter(lost)),
             self._tell_end,
         )
+        return effects
+
+    def _end_again(self, gone: set[str]) -> Effects:
+        """Tell once more what has ended: who had not installed the view before has not listened. It comes
+        before all that is new, and whoever has heard it does not listen twice."""
+        effects: Effects = []
+        for found in self._open.values():
+            if isinstance(found.message, Ended) and found.master not in gone:
+                found.message = replace(found.message, view=self.view)
+                effects.append(Send(found.master, found.message))
         return effects
 
     def _lose_masters(self, gone: set[str]) -> dict[bytes, None]:

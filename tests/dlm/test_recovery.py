@@ -82,6 +82,28 @@ def test_who_has_missed_views_goes_on_above_what_was_told_in_them(missed: int) -
     assert block.valseq > highest if missed else block.valseq == before
 
 
+def test_what_ended_is_heard_by_a_new_master_that_missed_its_first_view() -> None:
+    """C is new, and masters what its life before did; before it installs the view the next one comes."""
+    views = cluster_of()
+    x = name_with_directory(C)
+    holds(views, C, "m", "NL", x)
+    holds(views, A, "p", "EX", x)
+    views.loses(C, crashed=True)
+    views.unfenced.clear()
+    views.zombies.clear()
+    views.start(C)
+    views.install()
+    for member in (A, B):
+        views.learn(member)
+    views.dies(A, "p", abnormal=False)
+    while views.post.get((A, C)):
+        views.deliver((A, C))
+    views.install()
+    views.due[C].popleft()
+    settle(views)
+    assert views.nodes[A].open_requests() == []
+
+
 def test_a_value_that_is_proven_rises_above_what_was_told_in_earlier_views() -> None:
     views = cluster_of()
     x = name_with_directory(C)
