@@ -154,10 +154,10 @@ class Copies(Lost, abc.ABC):
         copy.rsb.queue_of(copy).append(copy)
         copy.rsb.wants += UNIT[copy.wanted]
 
-    def _pass_on(self, copy: Copy, event: Asked) -> Effects:
+    def _pass_on(self, copy: Copy, event: Asked, master: str | None = None) -> Effects:
         """Send this request on a copy to its master; to this member itself when it is ready."""
         new = copy.granted is None and event.request.verb is Verb.LOCK
-        master = copy.rsb.master if new else self._asked_of(copy)
+        master = master or (copy.rsb.master if new else self._asked_of(copy))
         assert master is not None
         id = self._id()
         parent = None if copy.parent is None else self.lock_id(copy.parent)

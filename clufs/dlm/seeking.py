@@ -232,7 +232,7 @@ class Seeking(Unheard, abc.ABC):
             return []
         copy, event, root = found.lock, found.event, found.root
         if event.request.verb is not Verb.LOCK:
-            return self._not_mastered_release(now, copy, event)
+            return self._not_mastered_release(now, copy, event, found.master)
         if copy is None or copy not in self._open_on:
             return [Refuse(Cancelled("the lock was released"), event.client)]
         if self._elsewhere.get(root) == found.master:
@@ -248,14 +248,20 @@ class Seeking(Unheard, abc.ABC):
         return False
 
     def _not_mastered_release(
-        self, now: float, copy: Copy | None, event: Asked
+        self, now: float, copy: Copy | None, event: Asked, asked: str | None
     ) -> Sequence[Effect]:
-        """A release or cancel that followed a request to where the master no longer was."""
+        """A release or cancel that followed a request to where (`asked`) the master no longer was."""
         held = [] if copy is None else self._releasing.pop(copy, [])
         if copy is None or event.owner.locks.get(event.name) is not copy:
             error = NotHeld("the request had ended before")
             return [Refuse(error, event.client), *self._replay(now, held)]
-        return [*self._asked(now, event), *self._replay(now, held)]
+        granter = copy.rsb.master if copy.granted is not None else None
+        if granter in (None, asked) or self.suspended or self._asked_of(copy) != asked:
+            return [*self._asked(now, event), *self._replay(now, held)]
+        # What went there with it comes back too: to follow that would lead there again, for ever.
+        if event.request.verb is Verb.UNLOCK:
+            self._releasing[copy] = held
+        return self._pass_on(copy, event, granter)
 
     # ------------------------------------------------------------- directory
 

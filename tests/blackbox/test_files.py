@@ -75,7 +75,8 @@ def test_the_members(clu: Clu) -> None:
     members = clu.root / "members"
     own = members / os.readlink(members / "self")
     facts = {path.name: path.read_text() for path in own.iterdir()}
-    assert set(facts) == {"id", "state", "votes", "address", "version", "incarnation", "fence"}
+    told = {"id", "state", "votes", "address", "version", "incarnation", "fence"}
+    assert set(facts) == told | {"drain", "if_lost"}
     assert facts["state"] == "member\n"
     assert facts["fence"] == ""
     assert (members / "self" / "id").read_text() == facts["id"] == "1\n"
@@ -92,7 +93,7 @@ def test_only_root_may_say_that_a_member_is_off_and_one_that_is_here_is_not(clu:
 
 
 def test_reports_are_not_written_not_even_by_root(clu: Clu) -> None:
-    written = {"locks", "templates", "fence"}
+    written = {"locks", "templates", "fence", "drain"}
     for path in files(clu.root):
         if not written & set(path.parts[len(clu.root.parts) :]):
             mode = stat.S_IMODE(path.stat().st_mode)

@@ -134,7 +134,7 @@ def test_two_labs_do_not_disturb_each_other(lab: Lab, tmp_path: Path) -> None:
     assert fence(lab, "provolone", by="polishham").returncode == 0
     assert lab.state("provolone") == DEAD
     assert other.state("provolone") == UP
-    lab.do("restart", "provolone")
+    lab.revive("provolone")
     other.do("down")
     assert lab.all_up()
     assert lab.sh("provolone", "ls /clu/locks") == "public\n"
@@ -245,7 +245,7 @@ def test_a_member_dies_whole_and_comes_back(lab: Lab) -> None:
     assert lab.state("provolone") == DEAD
     assert sleep.wait(10) == -signal.SIGKILL
     assert lab.run("exec", "provolone", "--", "true").returncode == 2
-    lab.do("restart", "provolone")
+    lab.revive("provolone")
     assert lab.state("provolone") == UP
     assert lab.sh("provolone", f"cat {lab.directory}/provolone/state/kept") == "kept\n"
 
@@ -340,7 +340,7 @@ def test_a_member_is_fenced_from_inside_another(lab: Lab) -> None:
     assert sleep.wait(10) == -signal.SIGKILL
     assert lab.state("polishham") == DEAD
     assert lab.state("provolone") == lab.state("pepicelli") == UP
-    lab.do("restart", "polishham")
+    lab.revive("polishham")
     assert lab.state("polishham") == UP
 
 
