@@ -20,6 +20,7 @@ from clufs.dlm.interface import (
     Fenced,
     Leaving,
     Life,
+    Notify,
     OwnerEnded,
     PartyChanged,
     Received,
@@ -245,7 +246,9 @@ class Node(Leaver):
     def _take_early(self, now: float) -> list[Effect]:
         """What came while this member was suspended, or of a view that was not here yet."""
         early, self._early = self._early, []
-        return [effect for received in early for effect in self._received(now, received)]
+        effects = [effect for received in early for effect in self._received(now, received)]
+        # Who stood in somebody's way may have heard since that its lock is gone.
+        return [one for one in effects if type(one) is not Notify or one.lock.granted is not None]
 
     def _on_request(self, now: float, sender: str, message: Ask) -> Sequence[Effect]:
         return self._on_ask(now, message)

@@ -14,9 +14,11 @@ from clufs.dlm.interface import (
     Done,
     Effect,
     Life,
+    Notify,
     OwnerEnded,
     Received,
     Refuse,
+    Released,
     Resumed,
     Send,
     Suspended,
@@ -26,11 +28,13 @@ from clufs.dlm.interface import (
 from clufs.dlm.messages import (
     Ask,
     BlockCopies,
+    Blocking,
     Copies,
     End,
     Finished,
     Gather,
     Gathered,
+    Gone,
     Granted,
     Id,
     LookedUp,
@@ -386,3 +390,27 @@ def test_what_a_new_master_may_have_invalidated_is_proven_by_no_lock_that_was_ke
     steps(Received(B, Settled(2)))
     assert person.locks[name].granted is Mode.PR
     assert least(after_b, 3) is Mode.NL
+
+
+def test_who_hears_late_that_it_stood_in_the_way_may_have_no_lock_any_more() -> None:
+    """The notification and the end of the lock both came while A had no quorum."""
+    lives = (Life(A, 1), Life(B, 1), Life(C, 1))
+    node, person = Node(A, 1, lives, 1), Person("p")
+    name = name_with_directory(B)
+
+    def steps(event: Any) -> list[Message]:
+        effects = node.step(0.0, event)
+        return [effect.message for effect in effects if isinstance(effect, Send)]
+
+    steps(Asked(person, name, parse("EX notify"), "p"))
+    (ask,) = steps(Received(B, LookedUp(1, name, C, 0)))
+    assert isinstance(ask, Ask)
+    steps(Received(C, Granted(1, ask.id, Mode.EX, 5, True, b"", True, 4)))
+    for suspended in (False, True):
+        if suspended:
+            node.step(0.0, Suspended())
+        heard = node.step(0.0, Received(C, Blocking(1, ask.lock, Mode.PR, 0)))
+        assert [type(effect) for effect in heard] == ([] if suspended else [Notify])
+    node.step(0.0, Received(C, Gone(1, ask.lock, Mode.EX, False)))
+    told = [type(effect) for effect in node.step(0.0, Resumed())]
+    assert Released in told and Notify not in told
