@@ -123,7 +123,7 @@ class LockService(Minority):
         self, handle: LockHandle, request: Request, line: Line, owner: DescriptorOwner
     ) -> Ask:
         """A request for a descriptor that came in another way than by a line. Raises what `ask` raises."""
-        process = self._asking_process(request.pid, handle)
+        process = self._by_pid.get(request.pid) or self._asking_process(request.pid, handle)
         owner.asked_by(process)
         return Ask(line, b"", owner, process, handle, request, monotonic())
 

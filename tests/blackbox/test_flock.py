@@ -173,6 +173,17 @@ def test_the_report_names_the_process_and_the_command(clu: Clu, path: Path) -> N
         process.wait()
 
 
+def test_flock_leaves_a_process_what_it_owns(clu: Clu, path: Path) -> None:
+    own = path.with_name(path.name + "_own")
+    fd = os.open(own, os.O_WRONLY | os.O_CREAT, 0o666)
+    os.write(fd, b"EX\n")
+    os.close(fd)
+    with opened(path) as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        own.unlink()
+    assert report(clu, own) == []
+
+
 def test_a_signal_ends_the_wait(path: Path) -> None:
     with opened(path) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
