@@ -340,3 +340,14 @@ class PathLost(LunError):
 
 class NotFenced(LunError):
     """A fencing by LUN that could not be proved: the victim may still write (EIO)."""
+
+
+class BadBlock(LunError):
+    """A block of a LUN that is not what should stand there (EIO).
+
+    flaw: why, a member of `clufs.storage.sealing.Flaw`. The message has it in words.
+    """
+
+    def __init__(self, flaw: str, detail: str = "") -> None:
+        super().__init__(f"{flaw}: {detail}" if detail else str(flaw))
+        self.flaw = flaw

@@ -207,3 +207,12 @@ REPORTS_REMEMBERED = 1000
 
 BUSY_RETRIES_MAX = 20
 """So often a command is sent again to a LUN that is busy: for two seconds with the pauses between."""
+
+DISK_SLOTS_MAX = 64
+"""Members that a LUN has slots for: a bitmap of them is 64 bits, and all slots are one read of 1 MiB."""
+
+DISK_SLOTS = 16
+"""Members that a LUN is formatted for if nobody says otherwise: 256 KiB of slots, 2 MiB of evictions."""
+
+DISK_LOG_BLOCKS_MIN = 8
+"""Blocks of 4 KiB that each member has for the tail of the registry's log: the least that is of use."""
