@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from clufs.errors import ConfigError
+from clufs.limits import LUN_PATHS_MAX, LUNS_MAX
 from clufs.timeouts import (
     DIAL_MAX_S,
     FENCE_AGENT_S,
@@ -32,7 +33,20 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 # One word of a command line; the kernel takes no NUL in it.
 Word = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+\Z")]
 AgentName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?\Z")]
+InitiatorName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^((iqn\.[0-9]{4}-[0-9]{2}\.|eui\.|naa\.)[a-z0-9.:-]+)?\Z", max_length=223
+    ),
+]
+# iscsi://[user%password@]host[:port]/target/lun, or an absolute path.
+LunUrl = Annotated[
+    str,
+    msgspec.Meta(pattern=r"^(iscsi://[^/\s]+/[^/\s]+/[0-9]+|/[^\x00]+)\Z", max_length=1024),
+]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+OWN_LUNS = (0, 1, 3, 5)
+"""How many LUNs may carry clufs' own layout."""
 _HOUR_MS = 3_600_000
 # A member must have had the time to reconnect.
 _PEER_DEAD_MIN_MS = int((LINK_SILENT_S + DIAL_MAX_S) * 1000)
@@ -89,6 +103,29 @@ class Quorum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quorum_kill_ms: Annotated[int, msgspec.Meta(ge=0, le=_HOUR_MS)] = int(QUORUM_KILL_S * 1000)
 
 
+class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table [storage]. initiator: the iSCSI name of this member; without one it is made from the member's."""
+
+    initiator: InitiatorName = ""
+
+
+class Lun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the tables [[luns]]: a LUN by the paths to it.
+
+    url, paths: an iSCSI URL, a kernel device, or a plain file for trying out. role: `clufs` for a LUN that carries
+    clufs' own layout, and nothing else; `data` for one that others keep their data on.
+    """
+
+    url: LunUrl
+    paths: Annotated[tuple[LunUrl, ...], msgspec.Meta(max_length=LUN_PATHS_MAX - 1)] = ()
+    role: Literal["data", "clufs"] = "data"
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All its paths, in the order of the file."""
+        return (self.url, *self.paths)
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole clufs.toml; `Config()` is what an empty one says."""
 
@@ -97,6 +134,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: Engine = Engine()
     fencing: Fencing = Fencing()
     quorum: Quorum = Quorum()
+    storage: Storage = Storage()
+    luns: Annotated[tuple[Lun, ...], msgspec.Meta(max_length=LUNS_MAX)] = ()
 
 
 def load(path: str | Path | None) -> Config:
@@ -113,11 +152,27 @@ def load(path: str | Path | None) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
     try:
-        return msgspec.convert(tomllib.loads(text), Config)
+        found = msgspec.convert(tomllib.loads(text), Config)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {_sentence(str(error))}") from error
+    _look_at_luns(path, found.luns)
+    return found
+
+
+def _look_at_luns(path: str | Path, luns: tuple[Lun, ...]) -> None:
+    """What no type says: each path once, and an odd number of LUNs for clufs, so that a majority is one."""
+    named: dict[str, int] = {}
+    for at, lun in enumerate(luns):
+        for url in lun.urls:
+            if url in named:
+                shown = url.rpartition("@")[2] if url.startswith("iscsi") else url
+                raise ConfigError(f"{path}: luns[{at}]: {shown} is also in luns[{named[url]}]")
+            named[url] = at
+    own = sum(lun.role == "clufs" for lun in luns)
+    if own not in OWN_LUNS:
+        raise ConfigError(f"{path}: luns: {own} of role `clufs`, there may be 0, 1, 3 or 5")
 
 
 def state_dir(option: str | None, configured: str) -> Path:

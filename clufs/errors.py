@@ -338,6 +338,12 @@ class PathLost(LunError):
     errno = errno.ENOLINK
 
 
+class NotSupported(LunError):
+    """A LUN, or what is taken for one, has no such command; nothing was done (EOPNOTSUPP)."""
+
+    errno = errno.EOPNOTSUPP
+
+
 class NotFenced(LunError):
     """A fencing by LUN that could not be proved: the victim may still write (EIO)."""
 

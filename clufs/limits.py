@@ -216,3 +216,15 @@ DISK_SLOTS = 16
 
 DISK_LOG_BLOCKS_MIN = 8
 """Blocks of 4 KiB that each member has for the tail of the registry's log: the least that is of use."""
+
+LUN_TRANSFER_MAX_BYTES = 2**18
+"""Read or written by one command: below the least that kernels and arrays take at once (512 KiB)."""
+
+FILE_COMMANDS_MAX = 8
+"""Commands under way to a plain file or a device without SCSI: each has a thread, which a dead disk keeps."""
+
+LUNS_MAX = 256
+"""LUNs in the configuration: an array shows a host as many."""
+
+LUN_PATHS_MAX = 16
+"""Paths to one LUN in the configuration: two fabrics, four ports each, twice over."""

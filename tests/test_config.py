@@ -32,6 +32,8 @@ def test_the_defaults() -> None:
     assert loaded.engine == config.Engine("embedded", 7788, "/etc/clufs/keys", 5000)
     assert loaded.fencing.agents == ()
     assert loaded.quorum == config.Quorum(on_lost_quorum="keep", quorum_kill_ms=5000)
+    assert loaded.storage == config.Storage(initiator="")
+    assert loaded.luns == ()
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -61,6 +63,16 @@ def test_every_key(tmp_path: Path) -> None:
         [quorum]
         on_lost_quorum = "kill"
         quorum_kill_ms = 0
+        [storage]
+        initiator = "iqn.2026-01.org.example:provolone"
+        [[luns]]
+        url = "iscsi://me%secret@127.0.0.1:3260/iqn.2026-01.org.example:array/0"
+        paths = ["iscsi://[::1]:3261/iqn.2026-01.org.example:array/0"]
+        role = "clufs"
+        [[luns]]
+        url = "/dev/disk/by-id/wwn-0x6001405"
+        [[luns]]
+        url = "/var/tmp/a disk"
     """
     loaded = config.load(written(tmp_path, text))
     assert loaded.daemon == config.Daemon(stop_s=2.0, log_level="debug", state="/srv/clufs")
@@ -72,6 +84,15 @@ def test_every_key(tmp_path: Path) -> None:
     )
     assert second == config.CommandAgent(command=("off",), timeout_s=30.0)
     assert loaded.quorum == config.Quorum(on_lost_quorum="kill", quorum_kill_ms=0)
+    assert loaded.storage.initiator == "iqn.2026-01.org.example:provolone"
+    own, device, file = loaded.luns
+    assert own.role == "clufs"
+    assert own.urls == (
+        "iscsi://me%secret@127.0.0.1:3260/iqn.2026-01.org.example:array/0",
+        "iscsi://[::1]:3261/iqn.2026-01.org.example:array/0",
+    )
+    assert device == config.Lun(url="/dev/disk/by-id/wwn-0x6001405", paths=(), role="data")
+    assert file.url == "/var/tmp/a disk"
 
 
 def test_the_shipped_file_loads_and_shows_the_defaults(tmp_path: Path) -> None:
@@ -143,6 +164,25 @@ def test_the_shipped_example_of_an_agent_loads(tmp_path: Path) -> None:
         ),
         ("[quorum]\non_lost_quorum = 'stop'", "quorum.on_lost_quorum: invalid enum value 'stop'"),
         ("[quorum]\nquorum_kill_ms = -1", "quorum.quorum_kill_ms: expected `int` >= 0"),
+        ("[storage]\ninitiator = 'me'", "storage.initiator: expected `str` matching regex"),
+        ("[luns]\nurl = '/d'", "luns: expected `array`, got `object`"),
+        ("[[luns]]", "luns[0]: object missing required field `url`"),
+        ("[[luns]]\nurl = 'disk'", "luns[0].url: expected `str` matching regex"),
+        ("[[luns]]\nurl = 'iscsi://host/iqn.x'", "luns[0].url: expected `str` matching regex"),
+        ("[[luns]]\nurl = 'http://host/iqn.x/0'", "luns[0].url: expected `str` matching regex"),
+        ("[[luns]]\nurl = '/d'\npaths = ['e']", "luns[0].paths[0]: expected `str` matching regex"),
+        ("[[luns]]\nurl = '/d'\nrole = 'quorum'", "luns[0].role: invalid enum value 'quorum'"),
+        ("[[luns]]\nurl = '/d'\nname = 'd'", "luns[0].name: unknown key"),
+        ("[[luns]]\nurl = '/d'\npaths = ['/d']", "luns[0]: /d is also in luns[0]"),
+        ("[[luns]]\nurl = '/d'\n[[luns]]\nurl = '/d'", "luns[1]: /d is also in luns[0]"),
+        (
+            "[[luns]]\nurl = 'iscsi://me%secret@h/iqn.x/0'\n" * 2,
+            "luns[1]: h/iqn.x/0 is also in luns[0]",
+        ),
+        (
+            "\n".join(f"[[luns]]\nurl = '/{at}'\nrole = 'clufs'" for at in range(2)),
+            "luns: 2 of role `clufs`, there may be 0, 1, 3 or 5",
+        ),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str | bytes, sentence: str) -> None:

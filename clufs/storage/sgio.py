@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from clufs.errors import GarbledAnswer, LunError, LunTimedOut, PathLost
+from clufs.errors import GarbledAnswer, LunError, LunTimedOut, NotSupported, PathLost
 from clufs.storage.commands import Command
 from clufs.storage.outcome import check
 from clufs.storage.sense import Status
@@ -45,6 +45,13 @@ _HOST_WORDS = {
 }
 """host_status of the kernel (DID_*), in our words."""
 _TIMED_OUT = 0x03
+_ERRORS: dict[int, type[LunError]] = {
+    errno.ENODEV: PathLost,
+    errno.ENXIO: PathLost,
+    errno.ENOTTY: NotSupported,
+    errno.EINVAL: NotSupported,
+}
+"""What ioctl(2) itself says; the last two: the device takes no SCSI commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +168,7 @@ class SgIo:
         try:
             fcntl.ioctl(self._descriptor, SG_IO, header)
         except OSError as error:
-            kind = PathLost if error.errno in (errno.ENODEV, errno.ENXIO) else LunError
-            raise kind(f"{what}: {error.strerror}") from error
+            raise _ERRORS.get(error.errno or 0, LunError)(f"{what}: {error.strerror}") from error
         answer = unpack(bytes(header))
         judge(what, answer, sense.raw[: answer.sense_bytes])
         return buffer.raw[: max(0, length - answer.residual)] if bytes_in else b""

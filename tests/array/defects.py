@@ -19,6 +19,7 @@ class Defect(StrEnum):
     NO_COMPARE_AND_WRITE = "no_compare_and_write"
     NO_RESERVE_6 = "no_reserve_6"
     NO_ALUA = "no_alua"
+    NO_FUA = "no_fua"
 
     DOES_NOT_BAR = "does_not_bar"  # whoever is not registered writes all the same
     DOES_NOT_ABORT = "does_not_abort"  # PREEMPT AND ABORT leaves writes under way alone

@@ -114,6 +114,8 @@ class Unit:
             raise illegal(0x20)
         if unknown_action(self.defects, command):
             raise invalid_cdb(1)
+        if Defect.NO_FUA in self.defects and getattr(command, "fua", False):
+            raise invalid_cdb(1)
         self._look_at_access(nexus, command)
         self._look_at_reservations(nexus, command)
         medium = isinstance(command, (*READS, *WRITES))
