@@ -238,6 +238,7 @@ class Daemon:
         """The view, or what is awaited, may have changed."""
         core = self.membership.runtime.core
         self.queries.view_changed()
+        self.applications.registry_moved()
         if core.standing and not self.standing.is_set():
             self.standing.set()
         if self.service.quorate and self._installed_s and not self.membership.runtime.quorate:
@@ -289,10 +290,7 @@ class Daemon:
 
     def _add_gauges(self) -> None:
         gauges = self.journals.metrics.gauges
-        gauges["resource_blocks"] = (
-            "Resource blocks there are",
-            lambda: len(self.locks.node.blocks),
-        )
+        gauges["resource_blocks"] = ("Resource blocks", lambda: len(self.locks.node.blocks))
         gauges["waiting"] = ("System calls that wait for a grant", lambda: len(self.service.parked))
         gauges["open_files"] = ("Files open", lambda: len(self.operations.handles))
         gauges["queue_length_max"] = (

@@ -65,8 +65,13 @@ def _register(lab: Lab, place: Path) -> None:
     lab.sh(
         NAMES[0],
         f"cp {place}/app.scr /clu/scripts/ && chmod 755 /clu/scripts/app.scr && cp {place}/app.cap"
-        " /clu/resources/ && mkdir /clu/resources/app && echo ONLINE > /clu/resources/app/target",
+        " /clu/resources/ && mkdir /clu/resources/app",
     )
+    try:
+        lab.sh(NAMES[0], "echo ONLINE > /clu/resources/app/target")
+    except AssertionError as error:
+        said = lab.sh(NAMES[0], "cd /clu/resources/app && cat history output candidates")
+        raise RuntimeError(f"{error}{said}") from error
 
 
 def _kill(lab: Lab, place: Path) -> dict[str, float]:

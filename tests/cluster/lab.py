@@ -33,8 +33,12 @@ class Lab:
         return done.stdout
 
     def sh(self, member: str, script: str) -> str:
-        """Run a shell script in a member; what it printed."""
-        return self.do("exec", member, "--", "sh", "-c", script)
+        """Run a shell script in a member; what it printed. A shell says no more than "I/O error": clufs says why."""
+        done = self.run("exec", member, "--", "sh", "-c", script)
+        if done.returncode:
+            why = self.run("exec", member, "--", "tail", "-n", "5", "/clu/status/errors").stdout
+            raise AssertionError(f"{done.stderr}{member} has refused last:\n{why}")
+        return done.stdout
 
     def start(self, member: str, *command: str, **options: object) -> "subprocess.Popen[str]":
         """Start a command in a member; it gets SIGTERM when the returned process is gone."""

@@ -4,6 +4,9 @@ A message is a MessagePack array that starts with its kind. A later version may 
 and kinds: an earlier one does not look at the first, and drops the second. Between two members of a
 view messages come in order, and none is lost; from one view to the next some may be, so the planner
 says again what is open (`Order`), and who carried it out answers again.
+
+applied: the index of the last command of the registry that the sender had applied; the message is
+heard where the registry is as far (`early`).
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
     variables: dict[str, str] = {}
     locale: str = ""
     output: str = ""
+    applied: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -145,6 +149,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=7, gc=False):
     output: str = ""
     profile: str = ""
     holder: int = 0
+    applied: int = 0
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True, tag=8, gc=False):
@@ -164,6 +169,7 @@ class JobOver(msgspec.Struct, frozen=True, array_like=True, tag=9, gc=False):
     exit: int
     taken: bool = True
     data: bytes = b""
+    applied: int = 0
 
 
 Message = Order | Done | Printed | Inquiry | Report | CheckFailed | Watched | Ask | Said | JobOver

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import trio
 
 from clufs.actions.interface import ActionRunner, Monitors, Tell
@@ -17,6 +18,7 @@ from clufs.actions.runner import Runner
 from clufs.caa.records import ResourceRecord
 from clufs.daemon.applications.asking import Asking, Planning
 from clufs.daemon.applications.commands import dependents_first
+from clufs.daemon.applications.early import Early, Spoken
 from clufs.daemon.applications.executor import Executor
 from clufs.daemon.applications.messages import (
     Ask,
@@ -90,6 +92,8 @@ class Applications:
             self.executor.forget_monitor,
         )
         self.asking = Asking(self.send, self.planner, self.lives)
+        self._early = Early(self.applied_index, self._hear)
+        self._last_lives: dict[str, int] = {}
         self._stands = trio.Event()
         self._quorate = trio.Event()
         self._was_expelled = False
@@ -179,6 +183,8 @@ class Applications:
         """There is a view, with quorum."""
         self._stands.set()
         self._quorate.set()
+        self._last_lives = self._members()
+        self._early.forget(self._last_lives)
         if self._was_expelled:
             self._was_expelled = False
             self.executor.reopen()
@@ -194,6 +200,8 @@ class Applications:
 
     def send(self, member: str, message: Message) -> None:
         """Bring a message to a member, this one included."""
+        if isinstance(message, Spoken):
+            message = msgspec.structs.replace(message, applied=self.applied_index())
         if member == self._lives_of.name:
             self._put.send_nowait(message)
         else:
@@ -207,7 +215,8 @@ class Applications:
         """A message came from another member. Raises GarbageReceived."""
         message = decode(data)
         if message is not None:
-            self._hear(sender, message)
+            lives = self._members() or self._last_lives
+            self._early.take(sender, lives.get(sender, 0), message)
 
     def _hear(self, sender: str, message: Message) -> None:
         match message:
@@ -239,6 +248,14 @@ class Applications:
     def _state(self) -> State:
         return self._lives_of.runtime.core.replica.state
 
+    def applied_index(self) -> int:
+        """The index of the last command of the registry that is applied here."""
+        return self._lives_of.runtime.core.replica.applied
+
+    def registry_moved(self) -> None:
+        """Commands may have been applied: what came before them is heard."""
+        self._early.reached()
+
     def applied(self, command: Command) -> None:
         """The registry has applied a command."""
         match command:
@@ -265,8 +282,9 @@ class Applications:
 
     def lives(self) -> Mapping[str, int]:
         """The members of the view and their incarnations, by id; none while there is no view."""
-        if not self._lives_of.runtime.core.standing:
-            return {}
+        return self._members() if self._lives_of.runtime.core.standing else {}
+
+    def _members(self) -> dict[str, int]:
         return {life.member: life.incarnation for life in self._lives_of.runtime.core.members}
 
     def silent_s(self) -> Mapping[str, float]:

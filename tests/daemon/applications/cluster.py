@@ -33,8 +33,11 @@ class _Runtime:
         self._member = member
         self.silent_s: dict[str, float] = {}
         self.core: Any = SimpleNamespace(
-            standing=False, members=(), replica=SimpleNamespace(state=cluster.state)
+            standing=False,
+            members=(),
+            replica=SimpleNamespace(state=cluster.state, applied=cluster.applied),
         )
+        self.missed: list[Command] | None = None
 
     async def propose(self, command: Command) -> None:
         await trio.sleep(self._cluster.disk_s)
@@ -91,6 +94,28 @@ class Member:
         if self.service is mine:
             self.service = None
 
+    def apply(self, command: Command) -> None:
+        """A command of the registry comes; who lags does not apply it yet."""
+        if self.runtime.missed is not None:
+            self.runtime.missed.append(command)
+        elif self.service is not None:
+            self.runtime.core.replica.applied = self.cluster.applied
+            self.service.applied(command)
+            self.service.registry_moved()
+
+    def lag(self) -> None:
+        """From now on this member applies nothing of the registry."""
+        self.runtime.missed = []
+        replica = self.runtime.core.replica
+        replica.state = State.restore(replica.state.snapshot())
+
+    def catch_up(self) -> None:
+        """It applies all at once."""
+        missed, self.runtime.missed = self.runtime.missed or [], None
+        self.runtime.core.replica.state = self.cluster.state
+        for command in missed:
+            self.apply(command)
+
     def _plugs(self, tell: Tell) -> Plugs:
         self.plugs = Plugs(tell)
         return self.plugs
@@ -116,6 +141,7 @@ class Cluster:
         self.state = State()
         self.disk_s = 0.005
         self.saves = 0
+        self.applied = 0
         self.nursery = nursery
         self.members = {name: Member(self, name) for name in NAMES}
 
@@ -125,9 +151,10 @@ class Cluster:
         if refusal is not None:
             raise OldPlanner(refusal)
         self.saves += 1
+        self.applied += 1
         for member in self.members.values():
-            if member.lives and member.service is not None:
-                member.service.applied(command)
+            if member.lives:
+                member.apply(command)
 
     def script(self, name: str) -> Script:
         return self.scripts.setdefault(name, Script())

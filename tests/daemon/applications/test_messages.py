@@ -20,11 +20,11 @@ from clufs.daemon.applications.messages import (
 from clufs.errors import GarbageReceived
 
 MESSAGES: tuple[Message, ...] = (
-    Order(7, 1, "web", "start", "user", "NAME=web\n", {"USR_X": "1"}, "C", "vs"),
+    Order(7, 1, "web", "start", "user", "NAME=web\n", {"USR_X": "1"}, "C", "vs", 41),
     Done(7, 1, "web", False, "it failed", 0.5, 1.5),
     Report(7, 6, [Running("web", "check", "gone")], [UnderWay(6, 2, "db", "stop")], ["net"]),
     Ask(3, "relocate", "web", "rye", force=True),
-    JobOver(3, 1, taken=False, data=b"\xff"),
+    JobOver(3, 1, taken=False, data=b"\xff", applied=41),
 )
 
 
