@@ -9,6 +9,7 @@ import pytest
 
 from clufs import timeouts
 from clufs.timeouts import KILLING_S, QuorumTimeline, killing_begins_s
+from clufs.timeouts.lease import CLOCK_DRIFT, LeaseTimeline
 
 
 def corosync(members: int, token_ms: int = 3000) -> tuple[float, float]:
@@ -50,3 +51,25 @@ def test_any_inputs_keep_the_order(
 @pytest.mark.parametrize(("kill_s", "begins_s"), [(0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (5.0, 4.0)])
 def test_killing_begins_so_that_it_ends_in_time(kill_s: float, begins_s: float) -> None:
     assert killing_begins_s(kill_s) == begins_s
+
+
+def test_the_table_of_a_lease_is_what_the_defaults_make() -> None:
+    text = LeaseTimeline.__doc__ or ""
+    rows = re.findall(r"t = +([0-9.]+)  (\w+_s) ", text)
+    for shown, name in rows:
+        assert f"{getattr(LeaseTimeline(), name):.1f}" == shown, name
+    properties = {name for name, one in vars(LeaseTimeline).items() if isinstance(one, property)}
+    assert {name for _, name in rows} == properties - {"pet_s"}
+
+
+@pytest.mark.parametrize(
+    ("io_s", "watchdog_s"), list(itertools.product((0.1, 1, 10, 60), (1, 10, 60)))
+)
+def test_any_lease_ends_here_before_it_ends_there(io_s: float, watchdog_s: float) -> None:
+    line = LeaseTimeline(io_s, watchdog_s)
+    assert 0 < line.renew_s < line.retry_s < line.warn_s < line.fail_s < line.dead_s
+    # Two beats may fail, each with its timeout, before anybody is warned.
+    assert line.renew_s + 2 * (line.renew_s + line.io_timeout_s) >= line.warn_s >= 2 * line.retry_s
+    # The watchdog was last reset before fail_s, so it fires before the others may go on by the slower clock.
+    assert line.fail_s + line.watchdog_s <= line.dead_s < line.takeover_s / (1 + CLOCK_DRIFT)
+    assert line.pet_s < line.watchdog_s
