@@ -159,6 +159,30 @@ class NameExists(RequestError):
     errno = errno.EEXIST
 
 
+class NotADirectory(RequestError):
+    """A name below something that is no directory, or rmdir of such (ENOTDIR)."""
+
+    errno = errno.ENOTDIR
+
+
+class IsADirectory(RequestError):
+    """What is done to files only was asked for a directory (EISDIR)."""
+
+    errno = errno.EISDIR
+
+
+class NotEmpty(RequestError):
+    """A directory with names in it was to be removed or replaced (ENOTEMPTY)."""
+
+    errno = errno.ENOTEMPTY
+
+
+class TooManyLinks(RequestError):
+    """One hard link, or one directory below another, too many (EMLINK)."""
+
+    errno = errno.EMLINK
+
+
 class NoRoom(RequestError):
     """A file too large, or one file too many, for the registry (ENOSPC)."""
 

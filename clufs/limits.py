@@ -120,6 +120,18 @@ several times over."""
 FILES_MAX_BYTES = 2**24
 """All of them together: every member has them in memory, and in a snapshot of some 0.1 s to write."""
 
+LOCKFILES_MAX = 100_000
+"""Names in /clu/lockfiles: 30 MB of every member's memory, and 10 MB of a snapshot."""
+
+LOCKFILE_MAX_BYTES = FILE_MAX_BYTES
+"""A file there: what programs write into files that they lock by are a pid and a host's name."""
+
+LOCKFILES_MAX_BYTES = 2**24
+"""All of these together, in memory and in a snapshot: 160 bytes for each of 100,000."""
+
+LINKS_MAX = 32_000
+"""Names of one file, and directories in one: as many as ext3 had."""
+
 COMMAND_MAX_BYTES = FILE_MAX_BYTES + 2**13
 """One command of the registry: a file with its path; a batch of them stays below one multicast."""
 

@@ -11,8 +11,18 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from clufs.errors import ClufsError, InvalidRequest, NameExists, NoSuchName, StateError
-from clufs.registry import files, resources
+from clufs.registry import files, inode_commands, resources
 from clufs.registry.files import ChangeFile, DropFile, FileCommand, MoveFile, PutFile, WriteFile
+from clufs.registry.inode_commands import (
+    ChangeInode,
+    DropMade,
+    InodeCommand,
+    LinkInode,
+    MakeInode,
+    Rename,
+    Unlink,
+    WriteInode,
+)
 from clufs.registry.resources import (
     Register,
     ResourceCommand,
@@ -21,7 +31,7 @@ from clufs.registry.resources import (
     Unregister,
 )
 
-VERSION = 2
+VERSION = 3
 """The version of commands on disk and between members. Fields are only ever added, at the end."""
 
 
@@ -82,7 +92,13 @@ class MemberOut(msgspec.Struct, frozen=True, array_like=True, tag="member out", 
 
 
 Command: TypeAlias = (
-    PutNamespace | DropNamespace | MemberIn | MemberOut | FileCommand | ResourceCommand
+    PutNamespace
+    | DropNamespace
+    | MemberIn
+    | MemberOut
+    | FileCommand
+    | ResourceCommand
+    | InodeCommand
 )
 
 
@@ -140,3 +156,13 @@ def error_of(command: Command, refusal: str) -> ClufsError:
             return files.error_of(refusal)
         case Register() | Unregister() | SaveResources() | SaveDrained():
             return resources.error_of(refusal)
+        case (
+            MakeInode()
+            | LinkInode()
+            | Unlink()
+            | Rename()
+            | WriteInode()
+            | ChangeInode()
+            | DropMade()
+        ):
+            return inode_commands.error_of(refusal)

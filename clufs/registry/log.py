@@ -9,6 +9,7 @@ from typing import NamedTuple
 from clufs.caa.records import ResourceRecord
 from clufs.registry.commands import Entry
 from clufs.registry.files import PutFile, WriteFile
+from clufs.registry.inode_commands import WriteInode
 from clufs.registry.resources import Register, SaveResources
 
 
@@ -67,7 +68,7 @@ class Log:
 def _size(entry: Entry) -> int:
     """What an entry takes, beside a few bytes: the texts in it."""
     command = entry.command
-    if isinstance(command, PutFile | WriteFile):
+    if isinstance(command, PutFile | WriteFile | WriteInode):
         return len(command.data)
     if isinstance(command, Register):
         return len(command.profile)

@@ -9,12 +9,12 @@ import msgspec
 from clufs.registry.commands import Command, CommandId, Entry
 from clufs.registry.log import Write
 
-VERSION = 2
+VERSION = 3
 """The version of these messages and of the commands in them. A member that did not know
 a command could not apply it: what only a later version knows is proposed when all speak it."""
 
-OLDEST = 2
-"""The oldest version with which this one makes a log: 1 knows no files and no resources."""
+OLDEST = 3
+"""The oldest version with which this one makes a log: 2 knows no /clu/lockfiles."""
 
 
 class Tail(msgspec.Struct, frozen=True, array_like=True, tag="tail"):
@@ -118,12 +118,16 @@ class Synced:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A command is committed and its effect is in the state, unless it was refused."""
+    """A command is committed and its effect is in the state, unless it was refused.
+
+    made: the inode that it made in /clu/lockfiles, 0 where it made none.
+    """
 
     index: int
     id: CommandId
     command: Command
     refusal: str | None
+    made: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +139,14 @@ class Restored:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A command proposed here is committed and applied; told once."""
+    """A command proposed here is committed and applied; told once.
+
+    made: as in Applied, but also 0 where the state came with a snapshot.
+    """
 
     id: CommandId
     refusal: str | None
+    made: int = 0
 
 
 @dataclass(frozen=True, slots=True)

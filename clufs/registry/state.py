@@ -1,4 +1,4 @@
-"""What the registry knows: namespaces, files, resources, and which lives may hold locks. Pure.
+"""What the registry knows: namespaces, files, resources, /clu/lockfiles, and which lives may hold locks. Pure.
 
 Every member applies the same commands in the same order, so that all have the same state.
 """
@@ -29,6 +29,16 @@ from clufs.registry.files import (
     PutFile,
     WriteFile,
 )
+from clufs.registry.inode_commands import (
+    ChangeInode,
+    DropMade,
+    LinkInode,
+    MakeInode,
+    Rename,
+    Unlink,
+    WriteInode,
+)
+from clufs.registry.inodes import ROOT, InodeTable
 from clufs.registry.resources import (
     Register,
     ResourceTable,
@@ -37,7 +47,7 @@ from clufs.registry.resources import (
     Unregister,
 )
 
-VERSION = 2
+VERSION = 3
 """The version of snapshots. Fields are only ever added, at the end; 1 had no files and resources."""
 
 
@@ -68,6 +78,8 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     resources: list[ResourceRecord] = []
     planner: int = 0
     drained: list[str] = []
+    inodes: list[bytes] = []
+    inode_counter: int = ROOT
 
 
 _decoder = msgspec.msgpack.Decoder(_Snapshot)
@@ -84,6 +96,7 @@ class State:
         self.lives: dict[tuple[str, int], LifeRecord] = {}
         self.file_table = FileTable()
         self.resource_table = ResourceTable()
+        self.inode_table = InodeTable()
         self._answers: dict[tuple[int, int], dict[int, str | None]] = {}
 
     @property
@@ -113,6 +126,7 @@ class State:
 
     def apply(self, command: Command) -> str | None:
         """Apply a command; return why it is refused, which changes nothing, or None."""
+        self.inode_table.made = 0
         match command:
             case PutNamespace():
                 return self._put_namespace(command)
@@ -126,6 +140,16 @@ class State:
                 return self.file_table.apply(command)
             case Register() | Unregister() | SaveResources() | SaveDrained():
                 return self.resource_table.apply(command)
+            case (
+                MakeInode()
+                | LinkInode()
+                | Unlink()
+                | Rename()
+                | WriteInode()
+                | ChangeInode()
+                | DropMade()
+            ):
+                return self.inode_table.apply(command)
 
     def _put_namespace(self, command: PutNamespace) -> str | None:
         if command.new and command.name in self.namespaces:
@@ -153,7 +177,7 @@ class State:
         for key in self.living(member):
             why = _finished(self.lives[key], life, command.cleared)
             if key[1] < incarnation and why:
-                self.lives[key] = self.lives[key]._replace(out=why)
+                self._end_life(key, why)
         self.lives[member, incarnation] = life
         self._forget_lives(member)
         return None
@@ -165,9 +189,14 @@ class State:
             return f"incarnation {command.incarnation} of {command.member} is not known"
         if life.out:
             return f"incarnation {command.incarnation} of {command.member} is out: {life.out}"
-        self.lives[key] = life._replace(out=command.why or "no reason was given")
+        self._end_life(key, command.why or "no reason was given")
         self._forget_lives(command.member)
         return None
+
+    def _end_life(self, key: tuple[str, int], why: str) -> None:
+        """A life is out, and the files in /clu/lockfiles go that were to end with its processes."""
+        self.lives[key] = self.lives[key]._replace(out=why)
+        self.inode_table.drop(self.inode_table.made_by(*key), 0)
 
     def _forget_lives(self, member: str) -> None:
         """Of those that are out, the latest are kept: they are shown, and no earlier one may come back."""
@@ -235,6 +264,8 @@ class State:
                 [record for _, record in sorted(self.resources.items())],
                 self.resource_table.planner,
                 list(self.drained),
+                self.inode_table.parts(),
+                self.inode_table.counter,
             )
         )
 
@@ -246,7 +277,8 @@ class State:
             return state
         try:
             snapshot = _decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            state.inode_table = InodeTable(snapshot.inodes, snapshot.inode_counter)
+        except (LookupError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise StateError(f"not a snapshot of the registry: {error}") from error
         if snapshot.version > VERSION:
             raise StateError(

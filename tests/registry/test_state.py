@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 
 import msgspec
@@ -22,6 +23,16 @@ from clufs.registry.commands import (
     PutNamespace,
 )
 from clufs.registry.files import ChangeFile, DropFile, MoveFile, PutFile, WriteFile
+from clufs.registry.inode_commands import (
+    ChangeInode,
+    DropMade,
+    LinkInode,
+    MakeInode,
+    Maker,
+    Rename,
+    Unlink,
+    WriteInode,
+)
 from clufs.registry.resources import Register, SaveDrained, SaveResources, Unregister
 from clufs.registry.state import State
 
@@ -183,6 +194,9 @@ records = st.builds(
     state=st.sampled_from(["ONLINE", "OFFLINE", "UNKNOWN"]),
     changed_ns=numbers,
 )
+names = st.sampled_from([b"a", b"b", b""])
+makers = st.none() | st.builds(Maker, st.sampled_from("ab"), numbers, numbers)
+modes = st.sampled_from([stat.S_IFREG, stat.S_IFDIR, stat.S_IFDIR | stat.S_ISGID, stat.S_IFLNK])
 any_command: st.SearchStrategy[Command] = st.one_of(
     st.builds(PutNamespace, st.binary(max_size=3), numbers, numbers, numbers, st.booleans()),
     st.builds(DropNamespace, st.binary(max_size=3)),
@@ -197,6 +211,13 @@ any_command: st.SearchStrategy[Command] = st.one_of(
     st.builds(Unregister, st.sampled_from("ab")),
     st.builds(SaveResources, numbers, st.lists(records, max_size=3)),
     st.builds(SaveDrained, numbers, st.lists(words, max_size=2)),
+    st.builds(MakeInode, numbers, names, modes, *[numbers] * 3, st.just(b"x"), makers),
+    st.builds(LinkInode, numbers, numbers, names, numbers),
+    st.builds(Unlink, numbers, names, st.booleans(), numbers),
+    st.builds(Rename, numbers, names, numbers, names, st.integers(-1, 3), numbers),
+    st.builds(WriteInode, numbers, st.integers(-2, 9), st.binary(max_size=3), numbers),
+    st.builds(ChangeInode, *[numbers] * 2, *[st.none() | numbers] * 6, st.none() | st.booleans()),
+    st.builds(DropMade, st.lists(numbers, max_size=3), numbers),
 )
 
 
@@ -225,15 +246,15 @@ def test_what_is_no_command_or_of_a_later_version_is_refused() -> None:
         with pytest.raises(StateError, match="not a command"):
             commands.decode(data)
     later = msgspec.msgpack.encode((commands.VERSION + 1, (1, 1, 1), ("something new",)))
-    with pytest.raises(StateError, match="of version 3, where this clufs knows up to 2"):
+    with pytest.raises(StateError, match="of version 4, where this clufs knows up to 3"):
         commands.decode(later)
 
 
 def test_what_is_no_snapshot_or_of_a_later_version_is_refused() -> None:
     with pytest.raises(StateError, match="not a snapshot"):
         State.restore(b"x")
-    with pytest.raises(StateError, match="of version 3"):
-        State.restore(msgspec.msgpack.encode((3, [], [], [])))
+    with pytest.raises(StateError, match="of version 4"):
+        State.restore(msgspec.msgpack.encode((4, [], [], [])))
 
 
 def test_a_snapshot_from_before_there_were_files_and_resources() -> None:
