@@ -240,3 +240,6 @@ LUNS_MAX = 256
 
 LUN_PATHS_MAX = 16
 """Paths to one LUN in the configuration: two fabrics, four ports each, twice over."""
+
+MESSAGE_TRIES_MAX = 16
+"""So often a message is written to a member's slot until it is seen there: others may write at the same moment."""

@@ -6,7 +6,7 @@ _clufs() {
     COMPREPLY=()
 
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen drain what-if import-ase top lab --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor keygen drain what-if import-ase top lun lab --help --version' -- "$cur")
         return
     fi
     case $command in
@@ -56,6 +56,18 @@ _clufs() {
         ;;
     top)
         mapfile -t COMPREPLY < <(compgen -W '-b -d -n' -- "$cur")
+        return
+        ;;
+    lun)
+        if ((COMP_CWORD == 2)); then
+            mapfile -t COMPREPLY < <(compgen -W 'format show' -- "$cur")
+        elif [[ $cur == -* && ${COMP_WORDS[2]} == format ]]; then
+            word='--cluster --members --io-timeout --watchdog --force'
+            mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
+        else
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        fi
         return
         ;;
     lab)

@@ -97,6 +97,15 @@ def test_every_option_of_keygen_and_lab_is_documented_and_exists() -> None:
     assert listed - {"--help"} == set(LONG_OPTION.findall(plain("clufs-lab.8")))
 
 
+def test_every_option_of_lun_is_documented_and_exists() -> None:
+    listed = {
+        option
+        for command in ("format", "show")
+        for option in LONG_OPTION.findall(usage("clufs", "lun", command, "--help"))
+    }
+    assert listed - {"--help"} == set(LONG_OPTION.findall(plain("clufs.8", "clufs lun")))
+
+
 def test_the_options_of_clu_get_info_are_documented_and_exist() -> None:
     listed = set(re.findall(r"^  (-\w+)", usage("clu_get_info", "-h"), re.M))
     assert tagged("clu_get_info.8", "OPTIONS") - {"MEMBERID"} == listed - {"-h"}
@@ -205,6 +214,8 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs drain -", {"--off", "-n", "-q", "--help"}),
         ("clufs what-if ", {"lost"}),
         ("clufs top -", {"-b", "-d", "-n"}),
+        ("clufs lun ", {"format", "show"}),
+        ("clufs lun format --m", {"--members"}),
         ("clufs lab re", {"resume", "restart"}),
         ("clufs lab up --m", {"--members"}),
         ("clufs lab tour -", {"--fast", "--dir"}),

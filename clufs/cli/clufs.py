@@ -17,6 +17,7 @@ COMMANDS = {
     "what-if": ("clufs.cli.what_if", "what would be done if a member were lost"),
     "import-ase": ("clufs.cli.import_ase", "profiles and scripts out of what ASE services were"),
     "top": ("clufs.cli.top", "members, resources and the busiest locks, live"),
+    "lun": ("clufs.cli.lun", "make a shared LUN one of clufs' own, or look at one"),
     "lab": ("clufs.cli.lab", "a cluster on this machine, to try and to break things"),
 }
 

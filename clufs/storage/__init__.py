@@ -4,6 +4,8 @@ layout, commands, sense, inquiry, reservation_data, port_groups   pure: bytes in
 outcome                 status and sense data as errors
 carrier                 one path to one LUN; libiscsi and iscsi (URLs), sgio (kernel devices)
 sealing, disk_header, records, slots   what lies on a LUN of role "clufs", and where; pure
+own_lun                 formatting and using one
+lease                   how our lease stands, and what the others' slots say of them; pure
 block, paths            the blocks of a LUN or a file; paths opened by URL, and which LUN is behind them
 reservations, probe     fencing by persistent reservations, and whether an array is fit for it
 """
