@@ -243,3 +243,6 @@ LUN_PATHS_MAX = 16
 
 MESSAGE_TRIES_MAX = 16
 """So often a message is written to a member's slot until it is seen there: others may write at the same moment."""
+
+TRANSITIONS_KEPT = 16
+"""Changes of access states remembered of each LUN: a controller that fails over and back, a few times."""

@@ -6,6 +6,8 @@ carrier                 one path to one LUN; libiscsi and iscsi (URLs), sgio (ke
 sealing, disk_header, records, slots   what lies on a LUN of role "clufs", and where; pure
 own_lun                 formatting and using one
 lease                   how our lease stands, and what the others' slots say of them; pure
+devices, inventory      which LUNs there are and how each is reached; pure
+udev, keeping           kernel devices that come and go; configured paths kept open, commands by the best of them
 block, paths            the blocks of a LUN or a file; paths opened by URL, and which LUN is behind them
 reservations, probe     fencing by persistent reservations, and whether an array is fit for it
 """

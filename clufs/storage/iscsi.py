@@ -77,8 +77,11 @@ class IscsiLun:
         self._tasks: list[Any] = []
         self._lun = 0
         self._lost = ""
+        self.ended = trio.Event()
+        """Set when the session is no more, whoever ended it."""
         self._output = trio.Event()
-        self._scope = trio.CancelScope()
+        # Whoever is cancelled still says goodbye, and its answer has to be read.
+        self._scope = trio.CancelScope(shield=True)
         self._socket: socket.socket | None = None
         self._lib.iscsi_set_isid_random(self._context, isid >> 16 & 0xFFFFFF, isid & 0xFFFF)
         self._lib.iscsi_set_noautoreconnect(self._context, 1)
@@ -250,6 +253,7 @@ class IscsiLun:
         if not self._lost:
             self._lost = why or "the connection broke"
             self._scope.cancel()
+            self.ended.set()
             if self._socket is not None:
                 with contextlib.suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)

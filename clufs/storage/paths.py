@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
 from clufs.errors import GarbledAnswer, LunError, NotSupported
 from clufs.storage import commands as c
 from clufs.storage.block import BlockDevice, FileBlock, ScsiBlock
@@ -48,12 +50,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class LunPath:
-    """An open path. lun: for SCSI commands; None for a file, which takes none and so has no reservations."""
+    """An open path. lun: for SCSI commands; None for a file, which takes none and so has no reservations.
+
+    ended: set when it is no more, where that shows by itself.
+    """
 
     url: str
     identity: Identity
     device: BlockDevice
     lun: Lun | None
+    ended: trio.Event
 
 
 def shown(url: str) -> str:
@@ -95,6 +101,12 @@ def _cut(name: str) -> str:
     return f"{name[: _NAME_MAX_BYTES - 17]}.{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
+def path_name(url: str) -> str:
+    """The name of a file for a path: what tells it from the other paths to its LUN."""
+    words = shown(url).removeprefix(ISCSI).removeprefix("/dev/").lstrip("/")
+    return _cut(_NOT_IN_A_WWID.sub("_", words.replace("/", ":")))
+
+
 async def identify(lun: Lun) -> Identity:
     """Ask a LUN who it is and how large. Raises LunError; GarbledAnswer for one that has no name or is none."""
     said = InquiryData.decode(await lun.run(c.Inquiry()))
@@ -122,7 +134,7 @@ async def open_path(
     """
     if url.startswith(ISCSI):
         async with iscsi_lun(url, initiator, isid_of(url, user)) as carrier:
-            yield await _scsi(url, Lun(carrier, on_attention))
+            yield await _scsi(url, Lun(carrier, on_attention), carrier.ended)
         return
     opened = await _kernel_device(url, on_attention) if url.startswith("/dev/") else None
     if opened is not None:
@@ -134,14 +146,16 @@ async def open_path(
         return
     file = FileBlock(url)
     try:
-        yield LunPath(url, Identity(file_wwid(url), file.block_bytes, file.blocks), file, None)
+        identity = Identity(file_wwid(url), file.block_bytes, file.blocks)
+        yield LunPath(url, identity, file, None, trio.Event())
     finally:
         await file.close()
 
 
-async def _scsi(url: str, lun: Lun) -> LunPath:
+async def _scsi(url: str, lun: Lun, ended: trio.Event) -> LunPath:
     identity = await identify(lun)
-    return LunPath(url, identity, ScsiBlock(lun, identity.block_bytes, identity.blocks), lun)
+    device = ScsiBlock(lun, identity.block_bytes, identity.blocks)
+    return LunPath(url, identity, device, lun, ended)
 
 
 async def _kernel_device(
@@ -150,7 +164,7 @@ async def _kernel_device(
     """A kernel device that takes SCSI commands; None for one that does not."""
     device = SgIo(name)
     try:
-        return device, await _scsi(name, Lun(device, on_attention))
+        return device, await _scsi(name, Lun(device, on_attention), trio.Event())
     except NotSupported:
         device.close()
         return None

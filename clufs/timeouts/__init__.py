@@ -404,3 +404,17 @@ LUN_LOGOUT_S = 1.0
 
 LUN_BUSY_PAUSE_S = 0.1
 """A LUN that is busy is asked again after this."""
+
+LUN_LOOK_S = 5.0
+"""A path without traffic is tried out so often: an array that went without a word is found within
+LUN_LOOK_S + LUN_COMMAND_S = 15 s, one whose connections broke at once."""
+
+LUN_RETRY_MIN_S, LUN_RETRY_MAX_S = 0.2, 5.0
+"""A path that was lost is opened again after the first, doubled at each failure up to the second: an array that
+restarts is back at once, and one that is off costs next to nothing."""
+
+LUN_SHOW_S = 2.0
+"""Who reads /clu/luns/WWID/keys and the like waits so long; the question goes on, and the next one has its answer."""
+
+LUN_FRESH_S = 0.5
+"""An answer of a LUN is shown to all who ask within this: stat(2), open(2) and read(2) of one cat see the same."""
