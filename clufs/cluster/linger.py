@@ -34,13 +34,14 @@ class Linger(trio.abc.Instrument):
 
     __slots__ = (
         "_epoll", "_is_counting", "_is_cut_short", "_is_used", "_readers", "_ready", "_requests",
-        "_steps", "_turn_s",
+        "_serve", "_steps", "_turn_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._requests = -1
+        self._serve: Callable[[], bool] = lambda: True
         self._turn_s = 0.0
         self._ready = 0
         self._steps = 0
@@ -81,10 +82,14 @@ class Linger(trio.abc.Instrument):
             with suppress(OSError, ValueError):
                 self._epoll.unregister(fd)
 
-    def requests_from(self, fd: int) -> None:
-        """The descriptor from which requests of processes are read: they end a `stay`."""
+    def requests_from(self, fd: int, serve: Callable[[], bool]) -> None:
+        """The descriptor from which requests of processes are read.
+
+        serve: called when there are some; those that it leaves to others, and says so, end a `stay`.
+        """
         if fd != self._requests:
             self._requests = fd
+            self._serve = serve
             self._epoll.register(fd, select.EPOLLIN)
 
     def turned(self) -> None:
@@ -130,7 +135,7 @@ class Linger(trio.abc.Instrument):
                     has_read = True
                     read()
                 else:
-                    is_asked = True
+                    is_asked = self._serve()
             if is_asked:
                 return True
         self._is_cut_short = has_read or not self._ready

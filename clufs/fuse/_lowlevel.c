@@ -20,6 +20,7 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 
@@ -73,6 +74,12 @@ static struct {
 
 static enum turn turn;
 static unsigned streak;
+
+static struct fuse_session *session_now;
+
+/* What module_serve has read and pyfuse3 must see, if kept_size; its memory is libfuse's malloc(3). */
+static struct fuse_buf kept;
+static int kept_size;
 
 /* ---- Request: one unanswered kernel request in Python's hands ---- */
 
@@ -414,7 +421,8 @@ EXPORT struct fuse_session *fuse_session_new(struct fuse_args *args,
 	turn = TURN_GO_ON;
 	streak = 0;
 	session_made = true;
-	return real_fuse_session_new(args, &ops, sizeof(ops), userdata);
+	session_now = real_fuse_session_new(args, &ops, sizeof(ops), userdata);
+	return session_now;
 }
 
 EXPORT int fuse_session_mount(struct fuse_session *session, const char *mountpoint)
@@ -432,6 +440,10 @@ EXPORT void fuse_session_destroy(struct fuse_session *session)
 {
 	epoch++;
 	session_made = false;
+	session_now = NULL;
+	free(kept.mem);
+	kept = (struct fuse_buf){0};
+	kept_size = 0;
 	real_fuse_session_destroy(session);
 }
 
@@ -515,9 +527,24 @@ static bool is_ours(const struct fuse_buf *buf)
 	}
 }
 
+/* Hands over what was read for pyfuse3; each side goes on with the other's memory. */
+static int take_kept(struct fuse_buf *buf)
+{
+	struct fuse_buf given = kept;
+	int res = kept_size;
+
+	kept = *buf;
+	*buf = given;
+	kept_size = 0;
+	turn = TURN_GO_ON;
+	return res;
+}
+
 /* Receives until something comes that pyfuse3 must see; -EINTR makes it ask `turn` again. */
 EXPORT int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buf)
 {
+	if (kept_size)
+		return take_kept(buf);
 	while (streak++ < STREAK) {
 		int res = real_fuse_session_receive_buf(session, buf);
 
@@ -672,9 +699,37 @@ static PyObject *module_current_offset(PyObject *Py_UNUSED(self), PyObject *Py_U
 /* Reading the turn begins a new streak unless the loop is told to go on. */
 static PyObject *module_turn(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
 {
+	if (kept_size)
+		turn = TURN_GO_ON;
 	if (turn != TURN_GO_ON)
 		streak = 0;
 	return PyLong_FromLong(turn);
+}
+
+static enum turn serve(void)
+{
+	for (unsigned n = 0; session_now && !kept_size && n < STREAK; n++) {
+		int res = real_fuse_session_receive_buf(session_now, &kept);
+
+		if (res == -EAGAIN)
+			return TURN_DRAINED;
+		if (res <= 0) /* pyfuse3 will find the same */
+			return TURN_REST;
+		if (!is_ours(&kept)) {
+			kept_size = res;
+			break;
+		}
+		fuse_session_process_buf(session_now, &kept);
+		if (interrupted_list && PyList_GET_SIZE(interrupted_list))
+			return TURN_REST;
+	}
+	return kept_size ? TURN_GO_ON : TURN_REST;
+}
+
+/* Handles what can be read without pyfuse3, up to the first request that it must see. */
+static PyObject *module_serve(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
+{
+	return PyLong_FromLong(serve());
 }
 
 static PyMethodDef module_methods[] = {
@@ -685,6 +740,7 @@ static PyMethodDef module_methods[] = {
 	{"current_fh", module_current_fh, METH_NOARGS, NULL},
 	{"current_offset", module_current_offset, METH_NOARGS, NULL},
 	{"turn", module_turn, METH_NOARGS, NULL},
+	{"serve", module_serve, METH_NOARGS, NULL},
 	{NULL},
 };
 

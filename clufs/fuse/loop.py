@@ -3,7 +3,8 @@
 pyfuse3 checkpoints several times for each request. Nearly all of its handlers here never block, so
 the loop asks trio only when the kernel has no request left, and in between often enough that
 timers and sockets are served. There is one task that reads requests; a handler that has to wait
-does so through `aside`, which lets another one read on.
+does so through `aside`, which lets another one read on. Whoever lingers (clufs.cluster.linger) reads
+them, too, and handles those that need no pyfuse3 on the spot.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,18 +51,42 @@ def install(
     """
     interrupted: list[Request] = []
     lingering = linger or Linger()
+    armed = -1  # the descriptor that trio watches for the task that reads
+    is_kept = False
 
-    async def wait_readable(fd: int) -> None:
+    def look_at_interrupted() -> None:
         if interrupted:
             requests = interrupted.copy()
             interrupted.clear()
             on_interrupted(requests)
+
+    def serve() -> bool:
+        nonlocal is_kept
+        turn = lowlevel.serve()
+        look_at_interrupted()
+        before_rest()
+        if turn == lowlevel.GO_ON and armed >= 0:
+            is_kept = True
+            trio.lowlevel.notify_closing(armed)  # what was kept is not in the kernel any more
+        return turn != lowlevel.DRAINED
+
+    async def wait_readable(fd: int) -> None:
+        nonlocal armed, is_kept
+        look_at_interrupted()
         turn = lowlevel.turn()
         is_awaited = turn != lowlevel.GO_ON and before_rest()
         if turn == lowlevel.DRAINED:
-            lingering.requests_from(fd)
+            lingering.requests_from(fd, serve)
             if not (is_awaited and await lingering.wait()):
-                await trio.lowlevel.wait_readable(fd)
+                armed = fd
+                try:
+                    await trio.lowlevel.wait_readable(fd)
+                except trio.ClosedResourceError:
+                    if not is_kept:
+                        raise
+                    is_kept = False
+                finally:
+                    armed = -1
                 lingering.turned()
         elif turn == lowlevel.REST:
             await trio.lowlevel.checkpoint()

@@ -31,6 +31,9 @@ Import this before pyfuse3. Importing raises MissingPart where the extension can
 - A write longer than about 1 MB arrives in pieces.
 - `installed()` is whether the present pyfuse3 session goes through the extension: check it after
   pyfuse3.init. `turn()` is for the request loop.
+- `serve()`, outside that loop, reads requests and handles those for which a handler is registered
+  here. It returns DRAINED when there are no more, GO_ON when it has kept one that the loop gets
+  next, whatever the descriptor says, and REST when the loop must look for another reason.
 """
 
 import sys
@@ -57,6 +60,7 @@ try:
         current_offset,
         handlers,
         installed,
+        serve,
         turn,
     )
 except ImportError as error:
@@ -80,5 +84,6 @@ __all__ = [
     "current_offset",
     "handlers",
     "installed",
+    "serve",
     "turn",
 ]

@@ -58,7 +58,7 @@ def make(linger: Linger) -> Iterator[Make]:
 def requests(linger: Linger) -> Iterator[int]:
     """Where a request is written to; the other end is known to the linger."""
     out, into = os.pipe()
-    linger.requests_from(out)
+    linger.requests_from(out, lambda: True)
     yield into
     os.close(out)
     os.close(into)
@@ -206,3 +206,18 @@ async def test_who_does_not_linger_any_more_counts_no_tasks(linger: Linger, make
         with pytest.raises(KeyError):
             trio.lowlevel.remove_instrument(linger)
     assert ends.got == [b"x", b"x"]
+
+
+async def test_requests_that_are_served_at_once_end_nothing(linger: Linger, make: Make) -> None:
+    ends = make(nothing)
+    out, into = socket.socketpair()
+    with out, into:
+
+        def serve() -> bool:
+            ends.far.send(out.recv(1))
+            return False
+
+        linger.requests_from(out.fileno(), serve)
+        into.send(b"x")
+        assert linger.stay() is False
+    assert ends.got == [b"x"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from clufs.cluster.linger import Linger
 from clufs.fuse import loop, lowlevel
 from clufs.fuse.lowlevel import Request
 
@@ -123,6 +124,7 @@ async def mounted(
     on_interrupted: Callable[[list[Request]], object] = answer_eintr,
     options: tuple[str, ...] = (),
     before_rest: Callable[[], object] = lambda: None,
+    linger: Linger | None = None,
 ) -> AsyncIterator[trio.Event]:
     """Serves `files` on `directory`; the event is set when the loop has ended by itself.
 
@@ -137,7 +139,7 @@ async def mounted(
     pyfuse3.init(files, str(directory), {"fsname=clufs-test", "allow_other", *options})
     try:
         assert lowlevel.installed()
-        interrupted = loop.install(on_interrupted, before_rest)
+        interrupted = loop.install(on_interrupted, before_rest, linger)
         lowlevel.handlers(write=write, lock=lock, read=read, interrupted=interrupted)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)

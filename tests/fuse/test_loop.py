@@ -1,10 +1,14 @@
 """The request loop: it lets others run, and it ends when the mount does."""
 
 import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
 
+from clufs.cluster.linger import Linger
 from clufs.fuse import lowlevel
 from clufs.fuse.lowlevel import Request
 from tests.fuse.mounted import WRITE, Client, Files, mounted, run, until
@@ -133,3 +137,65 @@ async def test_an_interrupt_after_the_answer_is_harmless(tmp_path: Path) -> None
                 client.signal(signal.SIGTERM)
                 assert (await client.result())[0] == -signal.SIGTERM
     assert interrupted == []
+
+
+@asynccontextmanager
+async def lingering(linger: Linger) -> AsyncIterator[None]:
+    """A task that is not the loop's lingers nearly always."""
+    near, far = socket.socketpair()
+
+    async def stay() -> None:
+        while True:
+            far.send(b"x")
+            await linger.wait()
+            await trio.lowlevel.checkpoint()
+            linger.turned()
+
+    with near, far:
+        linger.add(near.fileno(), lambda: [near.recv(1)][:0])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stay)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def test_requests_are_served_while_another_task_lingers(tmp_path: Path) -> None:
+    """Those that pyfuse3 must see, too: look-ups, reading, closing."""
+    linger, seen = Linger(), []
+
+    def write(request: Request, fh: int, data: bytes) -> int:
+        seen.append(lowlevel.caller()[0] == request.pid)
+        return len(data)
+
+    async with mounted(Files(), tmp_path, write, linger=linger), lingering(linger):
+        for _ in range(3):
+            assert await run(WRITE, tmp_path / "a") == (0, "3\n")
+            _, names = await run("print(*sorted(os.listdir(sys.argv[1])))", tmp_path)
+            assert "a" in names.split()
+            assert await run("print(open(sys.argv[1]).read())", tmp_path / "a") == (0, "line\n\n")
+    assert seen == [True] * 3
+
+
+async def test_a_signal_ends_a_wait_while_another_task_lingers(tmp_path: Path) -> None:
+    linger, parked = Linger(), []
+
+    def write(request: Request, fh: int, data: bytes) -> None:
+        parked.append(request)
+
+    async with mounted(Files(), tmp_path, write, linger=linger), lingering(linger):
+        client = Client(WRITE, tmp_path / "a")
+        await until(lambda: parked)
+        client.signal(signal.SIGKILL)
+        assert await client.result() == (-signal.SIGKILL, "")
+
+
+async def test_the_loop_ends_while_another_task_lingers(tmp_path: Path) -> None:
+    linger = Linger()
+    async with mounted(Files(), tmp_path, linger=linger) as ended, lingering(linger):
+        await run(WRITE, tmp_path / "a")
+        await trio.run_process(["umount", str(tmp_path)])
+        await ended.wait()
+    async with mounted(Files(), tmp_path, linger=linger) as ended, lingering(linger):
+        await run(WRITE, tmp_path / "a")
+        pyfuse3.terminate()
+        await ended.wait()
