@@ -74,6 +74,7 @@ class Mounted(Asking):
         self.public = self.root / "locks" / "public"
         self.store = Spaces()
         self.events: list[tuple[str, bytes]] = []
+        self._began_s = time.time()
         self.trees = {member: self._tree(member) for member in self.nodes}
         self.tree = self.trees[HERE]
         self.store.roots.append(self.tree.root)
@@ -96,9 +97,13 @@ class Mounted(Asking):
             self.events.append((kind, space.name))
 
         node, queries = self.nodes[member], self.queries[member]
-        tree = LockTree(node, self.store, time.time, lambda: self.now, changed, queries)
+        tree = LockTree(node, self.store, self._wall, lambda: self.now, changed, queries)
         queries.witness = Testimony(tree, member)
         return tree
+
+    def _wall(self) -> float:
+        """The wall clock goes with the clock of the test: otherwise time that passes looks like a clock that is set."""
+        return self._began_s + self.now
 
     def _send(self, member: str, message: Message) -> None:
         """A client's request goes to another member, and what follows from it everywhere."""
