@@ -17,8 +17,8 @@ import msgspec
 from clufs.errors import GarbageReceived, OldVersion, OtherCluster, WrongName
 from clufs.limits import FRAME_MAX_BYTES, HELLO_MAX_BYTES
 
-PROTOCOL_MIN = 2
-PROTOCOL_MAX = 2
+PROTOCOL_MIN = 3
+PROTOCOL_MAX = 3
 
 _LENGTH = struct.Struct(">I")
 _LENGTH_BYTES = _LENGTH.size

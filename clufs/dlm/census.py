@@ -173,6 +173,7 @@ class Census:
             party,
             waiter,
             asked,
+            lock.request.ranges,
         )
 
 

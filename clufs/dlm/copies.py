@@ -256,8 +256,8 @@ class Copies(Lost, abc.ABC):
         if not isinstance(copy, Copy):
             return super()._withdrew(now, event)
         wanted, master, root = copy.wanted, self._asked_of(copy), root_of(copy.rsb.name)
-        if wanted is None:
-            return []
+        if wanted is None or (copy.kept is not None and copy.ranges is not None):
+            return []  # bytes that were given up are not taken back
         if master is None:
             return self._drop_told(now, copy, None, False)
         asked = next((id for id in self._open_on[copy] if self._is_lock_request(id)), None)

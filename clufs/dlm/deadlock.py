@@ -1,8 +1,8 @@
 """The deadlock search (Tru64 manual, 9.3.5; clufs contract 2.1).
 
 The graph has a node for every request that waits and for every party. A waiting
-request needs every lock that is granted in its way released, and every request
-ahead of it in the queues granted first. A released lock needs its party to go on,
+request needs every lock that is granted in its way released and, unless it is for a range, every
+request ahead of it in the queues granted first. A released lock needs its party to go on,
 and, while the lock itself is converting, that conversion. A party is stuck when
 one of its requests is; a party with members when all of them are. What cannot be
 made to move in this graph is a deadlock.
@@ -196,6 +196,11 @@ class Search:
     ) -> Iterator[tuple[Any, tuple[Lock, ...]]]:
         rsb, wanted = lock.rsb, lock.wanted
         assert wanted is not None
+        if lock.request.ranges is not None:
+            for holder in rsb.in_the_way(lock.request, lock):
+                self.looks += 1
+                yield from _needs_of_holder(holder)
+            return
         if lock.granted is None:
             yield (rsb, wanted), ()
         else:
@@ -222,11 +227,8 @@ class Search:
         for holder in rsb.holders():
             self.looks += 1
             assert holder.granted is not None
-            if holder is asking or compatible[holder.granted]:
-                continue
-            yield (holder.party,), (holder,)
-            if holder.wanted is not None and not holder.request.nodeadlock:
-                yield holder, ()
+            if holder is not asking and not compatible[holder.granted]:
+                yield from _needs_of_holder(holder)
 
     def _stuck(self, edges: _Edges) -> set[Any]:
         """What is left when everything that can move has been taken away."""
@@ -248,6 +250,12 @@ class Search:
 
     def _has_members(self, node: Any) -> bool:
         return type(node) is tuple and len(node) == 1 and node[0] in self._parties.members
+
+
+def _needs_of_holder(holder: Lock) -> Iterator[tuple[Any, tuple[Lock, ...]]]:
+    yield (holder.party,), (holder,)
+    if holder.wanted is not None and not holder.request.nodeadlock:
+        yield holder, ()
 
 
 def _is_ahead(other: Lock, lock: Lock) -> bool:

@@ -26,6 +26,7 @@ from clufs.dlm.judge import names
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import INCOMPATIBLE_MASK, PROTECTED_WRITE_OR_MORE, Mode
 from clufs.dlm.parties import Parties
+from clufs.dlm.ranges import Spans
 from clufs.dlm.rsb import BLOCKING, UNIT, ResourceBlock
 from clufs.errors import (
     Cancelled,
@@ -163,6 +164,17 @@ class Grants:
         none is left there, WAITING in order until one does not fit (9.3.4)."""
         if self._frozen:
             return
+        first = block.converting.first or block.waiting.first
+        if first is not None and first.request.ranges is not None:
+            granted = self._grant_ranges(now, block)
+        else:
+            granted = self._grant_in_order(now, block)
+        for lock in granted:
+            effects.append(Grant(lock, False))
+        for lock in granted:
+            self._notify_holder(lock, effects)
+
+    def _grant_in_order(self, now: float, block: ResourceBlock) -> list[Lock]:
         granted: list[Lock] = []
         while (lock := block.converting.first) is not None:
             assert lock.wanted is not None and lock.granted is not None
@@ -177,10 +189,25 @@ class Grants:
                     break
                 self._grant_waiting(now, lock)
                 granted.append(lock)
-        for lock in granted:
-            effects.append(Grant(lock, False))
-        for lock in granted:
-            self._notify_holder(lock, effects)
+        return granted
+
+    def _grant_ranges(self, now: float, block: ResourceBlock) -> list[Lock]:
+        """Of requests for ranges, each that fits: nobody waits for those ahead. A crowd that waits for the
+        same bytes is looked at once."""
+        granted: list[Lock] = []
+        refused: dict[tuple[Mode, Spans], str] = {}
+        for lock in list(block.queued()):
+            ranges = lock.request.ranges
+            assert lock.wanted is not None and ranges is not None
+            if refused.get((lock.wanted, ranges.spans), ranges.side) != ranges.side:
+                continue
+            holder = next(block.in_the_way(lock.request, lock), None)
+            if holder is None:
+                self._grant_waiting(now, lock)
+                granted.append(lock)
+            elif holder.ranges is not None:
+                refused[lock.wanted, ranges.spans] = holder.ranges.side
+        return granted
 
     def _thaw(self, now: float, blocks: Iterable[ResourceBlock]) -> Effects:
         """Grant what could be granted meanwhile, then break the deadlocks that have formed."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from clufs.dlm.modes import Mode
+from clufs.dlm.ranges import Ranges
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
@@ -39,7 +40,8 @@ class Verb(Enum):
 class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One request as the lock manager understands it; immutable, so that a parsed line can be kept.
 
-    `value` is the new value block or None. `notify` asks for Blocking effects.
+    `value` is the new value block or None. `notify` asks for Blocking effects. `ranges` are the bytes
+    that the lock is on: all locks of a resource block have them, or none; a conversion gives up some.
     `expedite` words of other DLMs have no place here: NL is always granted at once.
     It travels as an array: fields are only added at the end.
     """
@@ -53,6 +55,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: bytes | None = None
     hint: int = 0
     notify: bool = False
+    ranges: Ranges | None = None
 
     @property
     def needs_judging(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clufs.dlm.interface import Request
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import PROTECTED_WRITE_OR_MORE, QUECVT_LEGAL, VALUE_EFFECT, Mode
+from clufs.dlm.ranges import union
 from clufs.errors import InvalidRequest, NotHeld, RequestError, ValueTooLong
 from clufs.limits import SUBLOCK_DEPTH_MAX, VALUE_MAX_BYTES
 
@@ -48,6 +49,19 @@ def judge_conversion(request: Request, held: Mode) -> RequestError | None:
     return None
 
 
+def judge_ranges(request: Request, lock: Lock) -> RequestError | None:
+    """Why this conversion of a lock on ranges is refused, or None: it may give up bytes, and is granted
+    at once for that. More bytes, or another mode, are another lock of the same side."""
+    asked, held = request.ranges, lock.request.ranges
+    if asked is None or held is None:
+        return InvalidRequest("a lock on a resource as a whole and one on ranges of it do not mix")
+    if asked.side != held.side or request.mode is not lock.granted:
+        return InvalidRequest("a lock on ranges keeps its side and its mode")
+    if union(asked.spans, held.spans) != held.spans:
+        return InvalidRequest("a conversion of a lock on ranges gives up bytes and takes none")
+    return None
+
+
 def judge_release(request: Request, held: Mode | None) -> RequestError | None:
     """Why this release is refused, or None: only from PW or EX does it touch the value (9.4)."""
     if request.value is not None and request.invalidate:
@@ -76,4 +90,5 @@ def names_of(name: bytes, granted: Mode | None, wanted: Mode | None) -> str:
     """The same of a lock that lives elsewhere."""
     modes = [mode.name for mode in (granted, wanted) if mode is not None]
     state = "held" if wanted is None else "wanted"
-    return f"{name.decode('utf-8', 'backslashreplace')} {' to '.join(modes)} {state}"
+    shown = name.replace(b"\0", b"/").decode("utf-8", "backslashreplace")
+    return f"{shown} {' to '.join(modes)} {state}"

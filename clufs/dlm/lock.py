@@ -14,6 +14,7 @@ from clufs.dlm.modes import Mode
 
 if TYPE_CHECKING:
     from clufs.dlm.interface import Asked, Request
+    from clufs.dlm.ranges import Ranges
     from clufs.dlm.rsb import ResourceBlock
 
 
@@ -87,6 +88,11 @@ class Lock:
         self.notified = False
         self.wanted = self.waiter = self.kept = None
         self.before = self.after = self.party_before = self.party_after = None
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """The bytes that it is granted on or, while it is new, wanted on; None: on all."""
+        return (self.request if self.kept is None else self.kept[0]).ranges
 
     @property
     def queue(self) -> str:

@@ -18,6 +18,7 @@ from clufs.dlm.interface import Asked, Life, Request, Verb
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Id
 from clufs.dlm.modes import Mode
+from clufs.dlm.ranges import exclude
 from clufs.dlm.rsb import BLOCKING, UNIT, ResourceBlock
 from clufs.dlm.turns import Turns
 from clufs.errors import AwaitsFencing, NoQuorum, NotQueued, RequestError
@@ -43,18 +44,19 @@ class Lost(Turns, abc.ABC):
         self.phantoms: dict[Life, Guest] = {}
         self.fenced: set[Life] = set()
 
-    def _not_at_once(self, block: ResourceBlock, mode: Mode, why: str) -> RequestError:
+    def _not_at_once(self, block: ResourceBlock, request: Request, why: str) -> RequestError:
         if self.suspended:
             return NoQuorum(f"{why}: this member has no quorum")
         if self.lost:
             for holder in block.holders():
                 owner = holder.owner
                 assert holder.granted is not None
-                blocked = UNIT[mode] + block.wants
+                blocked = UNIT[request.mode] + block.wants
                 if (
                     isinstance(owner, Guest)
                     and owner.life in self.lost
                     and blocked & BLOCKING[holder.granted]
+                    and exclude(request.ranges, holder.ranges)
                 ):
                     return AwaitsFencing(f"{why}: {owner.member} is lost and not fenced yet")
         return NotQueued(why)

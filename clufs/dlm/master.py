@@ -18,9 +18,10 @@ from clufs.dlm.interface import (
     PartyChanged,
     Refuse,
     Released,
+    Request,
     Withdrew,
 )
-from clufs.dlm.judge import judge_conversion, judge_new_lock, judge_release
+from clufs.dlm.judge import judge_conversion, judge_new_lock, judge_ranges, judge_release
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import Mode, lowers
 from clufs.dlm.rsb import BLOCKING, UNIT, ResourceBlock
@@ -57,7 +58,7 @@ class Master(Grants):
             return self._route(now, event) if self._shared else self._new_block(now, event)
         if self._frozen or (mode is not _NL and not _fits_at_once(block, event)):
             if request.nowait:
-                error = self._not_at_once(block, mode, f"{mode.name} is not granted at once")
+                error = self._not_at_once(block, request, f"{mode.name} is not granted at once")
                 return [Refuse(error, event.client)]
             return self._queue_new(now, block, event)
         self._sequence = number = self._sequence + 1
@@ -96,7 +97,7 @@ class Master(Grants):
             block.listening = True
         return [Grant(lock, True)]
 
-    def _not_at_once(self, block: ResourceBlock, mode: Mode, why: str) -> RequestError:
+    def _not_at_once(self, block: ResourceBlock, request: Request, why: str) -> RequestError:
         """With which error a `nowait` request is refused."""
         return NotQueued(why)
 
@@ -121,7 +122,7 @@ class Master(Grants):
             return self._grant_new(now, lock, block)
         if error is None and request.nowait:
             why = f"{request.mode.name} is not granted at once"
-            error = self._not_at_once(block, request.mode, why)
+            error = self._not_at_once(block, request, why)
         if error is None:
             lock.rsb = block
             return list(self._queue(now, lock, event))
@@ -167,17 +168,21 @@ class Master(Grants):
             error = judge_conversion(request, held)
             if error is not None:
                 return [Refuse(error, event.client)]
+        if request.ranges is not lock.request.ranges:
+            error = judge_ranges(request, lock)
+            if error is not None:
+                return [Refuse(error, event.client)]
         mode = request.mode
         block = lock.rsb
         if (
             not lowers(held, mode)
             if self._frozen
-            else (block.counts - UNIT[held]) & BLOCKING[mode]
+            else ((block.counts - UNIT[held]) & BLOCKING[mode] and request.ranges is None)
             or (request.quecvt and block.wants and _must_queue(block, event))
         ):
             if request.nowait:
                 why = f"{held.name} to {mode.name} is not granted at once"
-                return [Refuse(self._not_at_once(block, mode, why), event.client)]
+                return [Refuse(self._not_at_once(block, request, why), event.client)]
             return self._queue_conversion(now, lock, event)
         if request.value is not None:
             self._store(now, block, request.value)
@@ -299,9 +304,10 @@ class Master(Grants):
 def _fits_at_once(block: ResourceBlock, event: Asked) -> bool:
     """Compatible with everything granted, and nobody waits (9.3.3) but those behind the place
     that the request takes again."""
-    if block.counts & BLOCKING[event.request.mode]:
-        return False
-    if not block.wants:
+    request = event.request
+    if block.counts & BLOCKING[request.mode]:
+        return request.ranges is not None and block.is_free(request)
+    if not block.wants or request.ranges is not None:
         return True
     first = block.waiting.first
     if block.converting.first is not None or first is None:

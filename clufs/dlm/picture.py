@@ -141,7 +141,8 @@ class Picture:
 
 
 def _draw(block: ResourceBlock, part: Part, parties: Parties) -> Lock:
-    request = Request(Verb.LOCK, part.wanted or Mode.NL, nodeadlock=part.nodeadlock)
+    mode = part.wanted or Mode.NL
+    request = Request(Verb.LOCK, mode, nodeadlock=part.nodeadlock, ranges=part.ranges)
     asked = Asked(Owner(), block.name, request, part.party)
     lock = Lock(part.number, block, asked, part.granted, 0.0)
     lock.place = part.place

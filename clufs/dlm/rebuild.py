@@ -28,6 +28,7 @@ from clufs.dlm.messages import (
     Withdrawn,
 )
 from clufs.dlm.modes import INCOMPATIBLE_MASK, Mode, lowers
+from clufs.dlm.ranges import exclude
 from clufs.dlm.remote import Copy, Open, RemoteBlock
 from clufs.dlm.rsb import UNIT, ResourceBlock
 from clufs.dlm.seeking import become_lock
@@ -66,7 +67,8 @@ class Told:
             self._final = part
         for copy in part.locks:
             self._locks.add(copy.lock)
-            self.blocked |= INCOMPATIBLE_MASK[copy.least]
+            if copy.request.ranges is None:
+                self.blocked |= INCOMPATIBLE_MASK[copy.least]
             proves = proves or copy.least > Mode.CR
         if (proves, part.valseq) > (self.is_proven, self.valseq):
             self.is_proven = proves
@@ -83,7 +85,7 @@ class Told:
             self.value, self.valid, self.valseq = final.value, final.valid, final.valseq
 
     def highest(self) -> Mode:
-        """The highest mode in which another may have held the block, too."""
+        """The highest mode in which another may have held the block, or other bytes of it, too."""
         return max(mode for mode in Mode if not self.blocked >> mode & 1)
 
 
@@ -381,6 +383,7 @@ class Rebuild(Homes, abc.ABC):
             other is not lock
             and other.granted is not None
             and INCOMPATIBLE_MASK[held] >> other.granted & 1
+            and exclude(lock.ranges, other.ranges)
             and not (isinstance(other.owner, Guest) and other.owner.life in self.phantoms)
             for other in lock.rsb.holders()
         )

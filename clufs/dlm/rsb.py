@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from clufs.dlm.lock import Chain, Lock, LockQueue
-from clufs.dlm.modes import COMPATIBLE, Mode
+from clufs.dlm.modes import COMPATIBLE, INCOMPATIBLE_MASK, Mode
+from clufs.dlm.ranges import exclude
+
+if TYPE_CHECKING:
+    from clufs.dlm.interface import Request
 
 _FIELD_BITS = 32
 """How many bits count the locks granted in one mode: no block ever has 2**32 locks."""
@@ -101,19 +106,29 @@ class ResourceBlock(Chain):
                 return other
         return None
 
+    def in_the_way(self, request: Request, asking: Lock | None = None) -> Iterator[Lock]:
+        """The granted locks that exclude what this request, of the lock that asks, wants."""
+        mask, ranges = INCOMPATIBLE_MASK[request.mode], request.ranges
+        for holder in self.holders():
+            assert holder.granted is not None
+            if not mask >> holder.granted & 1 or holder is asking:
+                continue
+            if ranges is None or exclude(ranges, holder.ranges):
+                yield holder
+
+    def is_free(self, request: Request) -> bool:
+        """Whether nothing is granted that excludes what this request for a range wants."""
+        return next(self.in_the_way(request), None) is None
+
     def why(self, lock: Lock) -> list[Lock]:
         """What stands in the way of a waiting lock: the granted locks that are incompatible
         with it or, where there are none, those ahead of it in the queues."""
-        wanted = lock.wanted
-        if wanted is None:
+        if lock.wanted is None:
             return []
-        fits = COMPATIBLE[wanted]
-        found = [
-            other
-            for other in self.holders()
-            if other is not lock and other.granted is not None and not fits[other.granted]
-        ]
-        return found or list(self.ahead(lock))
+        found = list(self.in_the_way(lock.request, lock))
+        if found or lock.request.ranges is not None:
+            return found
+        return list(self.ahead(lock))
 
     def ahead(self, lock: Lock) -> Iterator[Lock]:
         """The queued locks that are looked at before this waiting one, nearest first."""

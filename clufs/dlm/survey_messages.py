@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from clufs.dlm.interface import CycleLock
 from clufs.dlm.modes import Mode
+from clufs.dlm.ranges import Ranges
 from clufs.dlm.said import Id, Said
 
 
@@ -21,7 +22,7 @@ class Part(NamedTuple):
     """A lock in the survey, as its master has it: the same as long as nothing happens to it.
 
     since: when it was granted or, while it waits, asked, by the master's clock.
-    asked: the request that waits, where its home is another member.
+    asked: the request that waits, where its home is another member. ranges: the bytes it is on.
     """
 
     lock: Id
@@ -34,6 +35,7 @@ class Part(NamedTuple):
     party: Id
     waiter: Id | None
     asked: Id | None
+    ranges: Ranges | None = None
 
 
 class Check(NamedTuple):

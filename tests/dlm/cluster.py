@@ -66,7 +66,8 @@ class Cluster:
     ) -> list[Effect]:
         more.setdefault("party", f"{who}@{member}")
         more.setdefault("client", f"{who}: {line}")
-        return self.step(member, Asked(self.person(member, who), name, parse(line), **more))
+        request = parse(line, f"{who[0]}@{member}")
+        return self.step(member, Asked(self.person(member, who), name, request, **more))
 
     def withdraws(self, member: str, who: str, name: bytes = b"db/x") -> list[Effect]:
         return self.step(member, Withdrew(self.lock(member, who, name)))

@@ -21,13 +21,15 @@ from clufs.dlm.interface import (
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import Mode
 from clufs.dlm.node import Node
+from clufs.dlm.ranges import Ranges, Spans, union
 from clufs.dlm.rsb import ResourceBlock
 
 VERBS = {"UN": Verb.UNLOCK, "CANCEL": Verb.CANCEL}
 
 
-def parse(line: str) -> Request:
-    """`EX nowait value=abc`, `UN all`, `CANCEL`: the words of the contract that the core knows."""
+def parse(line: str, who: str = "") -> Request:
+    """`EX nowait value=abc`, `UN all`, `CANCEL`: the words of the contract that the core knows; and
+    `EX bytes=0-3,8-9` for ranges, which are of the side of whoever says it."""
     first, *words = line.split()
     fields: dict[str, Any] = {}
     verb = VERBS.get(first, Verb.LOCK)
@@ -37,6 +39,8 @@ def parse(line: str) -> Request:
             verb = Verb.UNLOCK_ALL
         elif key == "value":
             fields["value"] = text.encode()
+        elif key == "bytes":
+            fields["ranges"] = Ranges(who, spans_of(text))
         elif key == "hint":
             fields["hint"] = int(text)
         else:
@@ -44,6 +48,12 @@ def parse(line: str) -> Request:
     if verb is Verb.LOCK:
         fields["mode"] = Mode[first]
     return Request(verb, **fields)
+
+
+def spans_of(text: str) -> Spans:
+    """`0-3,8-9` as the core has it."""
+    pairs = [part.split("-") for part in text.split(",")]
+    return union((int(first), int(last)) for first, last in pairs)
 
 
 class Person(Owner):
@@ -77,10 +87,11 @@ class Story:
         return self.effects
 
     def says(self, who: str, line: str, name: bytes = b"db/x", **more: Any) -> Sequence[Effect]:
-        """`more`: party, client, parent, place, waiter; the party is the person by default."""
+        """`more`: party, client, parent, place, waiter; the party is the person by default. Whose names
+        begin alike are of one side."""
         more.setdefault("party", who)
         more.setdefault("client", f"{who}: {line}")
-        return self.step(Asked(self.person(who), name, parse(line), **more))
+        return self.step(Asked(self.person(who), name, parse(line, who[0]), **more))
 
     def withdraws(self, who: str, name: bytes = b"db/x") -> Sequence[Effect]:
         return self.step(Withdrew(self.lock(who, name)))

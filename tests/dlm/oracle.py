@@ -52,7 +52,7 @@ def check_block(block: ResourceBlock, node: Node) -> None:
     known = [lock for lock in holders if id(lock) not in phantoms]
     for i, one in enumerate(known):
         for other in known[:i]:
-            assert compatible(one.granted, other.granted), (one, other)
+            assert compatible(one, one.granted, other, other.granted), (one, other)
     modes = [lock.granted for lock in holders if lock.granted is not None]
     assert len(modes) == len(holders)
     assert block.group_mode() == (max(modes) if modes else None)
@@ -62,17 +62,33 @@ def check_block(block: ResourceBlock, node: Node) -> None:
     if converting:
         assert not fits(converting[0], holders), f"{converting[0]} could be granted"
     elif waiting:
-        assert not fits(waiting[0], holders), f"{waiting[0]} could be granted"
+        for lock in waiting if waiting[0].ranges is not None else waiting[:1]:
+            assert not fits(lock, holders), f"{lock} could be granted"
     assert all(lock.wanted is not Mode.NL for lock in waiting)
 
 
-def compatible(asked: Mode | None, granted: Mode | None) -> bool:
-    assert asked is not None and granted is not None
-    return COMPATIBLE[asked][granted]
+def compatible(one: Lock, mode: Mode | None, other: Lock, its: Mode | None) -> bool:
+    """Whether one lock in this mode and the other in its mode go together, byte by byte."""
+    assert mode is not None and its is not None
+    if COMPATIBLE[mode][its]:
+        return True
+    if one.ranges is None or other.ranges is None:
+        return False
+    if one.ranges.side == other.ranges.side:
+        return True
+    return not any(
+        first <= end and begin <= last
+        for first, last in one.ranges.spans
+        for begin, end in other.ranges.spans
+    )
 
 
 def fits(lock: Lock, holders: list[Lock]) -> bool:
-    return all(compatible(lock.wanted, other.granted) for other in holders if other is not lock)
+    return all(
+        compatible(lock, lock.wanted, other, other.granted)
+        for other in holders
+        if other is not lock
+    )
 
 
 def check_parties(node: Node, everything: list[Lock], copies: list[Lock]) -> None:
@@ -108,15 +124,17 @@ def deadlocked(node: Node) -> list[Lock]:
 def is_stuck(node: Node, lock: Lock, stuck: dict[Lock, None]) -> bool:
     block = lock.rsb
     for other in [*block.granted, *block.converting]:
-        if other is lock or compatible(lock.wanted, other.granted):
+        if other is lock or compatible(lock, lock.wanted, other, other.granted):
             continue
         if other in stuck or party_stuck(node, other.party, stuck):
             return True
-    queue = [*block.converting, *block.waiting]
+    queue = [*block.converting, *block.waiting] if lock.ranges is None else [lock]
     for other in queue[: queue.index(lock)]:
         if other in stuck:
             return True
-        if not compatible(lock.wanted, other.wanted) and party_stuck(node, other.party, stuck):
+        if not compatible(lock, lock.wanted, other, other.wanted) and party_stuck(
+            node, other.party, stuck
+        ):
             return True
     return False
 

@@ -64,7 +64,7 @@ class World:
 
     def is_stuck(self, lock: Lock, stuck: set[Lock]) -> bool:
         for other in self.holders[lock]:
-            if other is lock or compatible(lock.wanted, other.granted):
+            if other is lock or compatible(lock, lock.wanted, other, other.granted):
                 continue
             if other in stuck:
                 return True
@@ -76,7 +76,7 @@ class World:
         for other in queue[: queue.index(lock)]:
             if other in stuck:
                 return True
-            if other in self.ignored or compatible(lock.wanted, other.wanted):
+            if other in self.ignored or compatible(lock, lock.wanted, other, other.wanted):
                 continue
             if self.party_stuck(self.party(other, other.party), stuck):
                 return True

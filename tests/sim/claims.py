@@ -12,6 +12,7 @@ from typing import Any
 
 from clufs.dlm.interface import Life, Request, Verb
 from clufs.dlm.modes import COMPATIBLE, INCOMPATIBLE_MASK, Mode, lowers
+from clufs.dlm.ranges import Ranges, exclude
 from tests.sim.clock import Clock, Violation
 
 CLASH = tuple(
@@ -50,14 +51,20 @@ class Op:
         words = [word for word in ("nowait", "quecvt", "invalidate") if getattr(request, word)]
         value = [] if request.value is None else [f"value={request.value[:12].decode()}"]
         head = request.mode.name if request.verb is Verb.LOCK else request.verb.value
-        return f"{self.client} {self.name.decode()} {' '.join([head, *words, *value])}"
+        ranges = [] if request.ranges is None else [str(request.ranges.spans)]
+        return f"{self.client} {self.name.decode()} {' '.join([head, *words, *value, *ranges])}"
+
+    @property
+    def gives_up_bytes(self) -> bool:
+        """A conversion of a lock on ranges, which cannot be taken back."""
+        return self.claim is not None and self.request.ranges is not None
 
 
 @dataclass(slots=True, eq=False)
 class Claim:
     """modes: one of these, as a mask, is what the holder relies on. held: it does rely on it.
 
-    sure: the lock manager has it in some mode, whatever else happens.
+    sure: the lock manager has it in some mode, whatever else happens. ranges: the bytes relied on.
     """
 
     life: Life
@@ -68,6 +75,7 @@ class Claim:
     number: int = 0
     held: bool = False
     sure: bool = False
+    ranges: Ranges | None = None
 
     def __repr__(self) -> str:
         told = "-" if self.told is None else self.told.name
@@ -156,6 +164,8 @@ class Claims:
         if claim is None:
             return
         op.modes = claim.modes
+        if op.gives_up_bytes:
+            claim.ranges = request.ranges
         if request.verb is Verb.LOCK:
             claim.modes |= 1 << request.mode
         elif request.verb is Verb.UNLOCK:
@@ -209,7 +219,7 @@ class Claims:
         claim = op.claim
         fresh = claim is None
         if claim is None:
-            claim = Claim(life, owner, op.name, 0, None)
+            claim = Claim(life, owner, op.name, 0, None, ranges=op.request.ranges)
             self.of_life.setdefault(life, {})[claim] = None
         self._check_claims(known, op, claim, mode)
         for other in known.claims:
@@ -225,18 +235,21 @@ class Claims:
         if op.write:
             self._stored(known, op)
         excludes_writers = EXCLUDES_WRITERS >> mode & 1
-        if life not in self.doomed or excludes_writers:
+        if claim.ranges is None and (life not in self.doomed or excludes_writers):
             self._read(known, op, excludes_writers, lock.rsb)
         return claim
 
     def _check_claims(self, known: Name, op: Op, claim: Claim, mode: Mode) -> None:
         for other in known.claims:
-            if other is not claim and CLASH[mode][other.modes]:
+            clash = other is not claim and CLASH[mode][other.modes]
+            if clash and exclude(claim.ranges, other.ranges):
                 raise Violation(f"{op}: {mode.name} is granted, and so is {other}")
 
     def _check_number(
         self, known: Name, op: Op, claim: Claim, mode: Mode, number: int, changed: bool
     ) -> None:
+        if claim.ranges is not None:
+            return  # those of one block may be told in any order, as long as they are on other bytes
         if not changed:
             if number < claim.number:
                 raise Violation(f"{op}: sequencer {number} after {claim.number}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from clufs.dlm.interface import Asked, Owner, OwnerEnded, Request, Verb, Withdrew
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import PROTECTED_WRITE_OR_MORE, QUECVT_LEGAL, VALUE_EFFECT, Mode
+from clufs.dlm.ranges import Ranges, union, without
 from tests.sim.claims import Claim, Op
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 MODES = tuple(Mode)
 SUB = b".sub/"
+RANGED = b"rng/"
+"""Names whose locks are on ranges of them begin so."""
+
+_BYTES = 8
+_RANGED_NAMES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Habits:
     abnormal: float
     shared: float
     groups: bool
+    ranged: float
 
 
 class Client(Owner):
@@ -63,6 +70,11 @@ class Client(Owner):
         self.places: dict[bytes, int] = {}
         self.ended = False
 
+    @property
+    def side(self) -> str:
+        """Two of a member are one side: they never exclude each other."""
+        return f"{self.host.life.member}.{self.host.life.incarnation}.{self.party // 2}"
+
     def __repr__(self) -> str:
         return f"{self.name}@{self.host.life.member}.{self.host.life.incarnation}"
 
@@ -79,7 +91,7 @@ class Client(Owner):
         world.clock.note("ask", op)
         place = self.places.pop(name, None)
         self.host.step(self._asked(name, request, op, parent, place))
-        if not op.done and request.verb is Verb.LOCK:
+        if not op.done and request.verb is Verb.LOCK and not op.gives_up_bytes:
             patience = world.clock.about(world.habits.patience)
             world.clock.after(patience, self.give_up, op)
 
@@ -150,13 +162,21 @@ class Client(Owner):
         elif name in self.claims:
             self._with_lock(name, habits, random)
         elif name not in self.locks:
-            mode = self._mode(habits, random)
-            self.ask(name, self._lock(mode, habits, random))
+            self.ask(name, self._new(name, habits, random))
+
+    def _new(self, name: bytes, habits: Habits, random: Random) -> Request:
+        if not name.startswith(RANGED):
+            return self._lock(self._mode(habits, random), habits, random)
+        mode = random.choice((Mode.PR, Mode.EX, Mode.EX))
+        spans = union(_span(random) for _ in range(random.choice((1, 1, 2))))
+        return self._lock(mode, habits, random, ranges=Ranges(self.side, spans))
 
     def _choose(self, habits: Habits, random: Random) -> bytes:
         pick = random.random
         if self.locks and pick() < 0.7:
             return random.choice(list(self.locks))
+        if habits.ranged and pick() < habits.ranged:
+            return RANGED + b"%d" % random.randrange(_RANGED_NAMES)
         if pick() < habits.share_hot:
             return random.choice(habits.hot)
         return b"own/%s%d" % (self.host.life.member.encode(), random.randrange(habits.private))
@@ -180,6 +200,8 @@ class Client(Owner):
         op = self.ops[name]
         if op.request.verb is not Verb.LOCK or random.random() >= habits.cancel:
             return
+        if op.gives_up_bytes:
+            return
         if random.random() < 0.5:
             self.give_up(op)
         else:
@@ -198,6 +220,9 @@ class Client(Owner):
         if lock is None or lock.wanted is not None or not claim.held:
             return  # a withdrawal, a refusal or a release is on its way
         pick = random.random
+        if claim.ranges is not None:
+            self._with_ranges(name, claim.ranges, random)
+            return
         if pick() < habits.sublocks and SUB not in name:
             below = name + SUB + random.choice((b"a", b"b"))
             if below not in self.locks:
@@ -208,6 +233,16 @@ class Client(Owner):
             self.release(name, lock, claim, habits, random)
         else:
             self._convert(name, claim, habits, random)
+
+    def _with_ranges(self, name: bytes, ranges: Ranges, random: Random) -> None:
+        """Release them, or a part."""
+        spans = without(ranges.spans, *_span(random))
+        if not spans or random.random() < 0.5:
+            self.ask(name, Request(Verb.UNLOCK))
+            return
+        mode = self.claims[name].told
+        assert mode is not None
+        self.ask(name, Request(Verb.LOCK, mode, ranges=Ranges(ranges.side, spans)))
 
     def release(
         self, name: bytes, lock: Lock, claim: Claim, habits: Habits, random: Random
@@ -246,3 +281,8 @@ class Client(Owner):
             return
         quecvt = QUECVT_LEGAL[held][mode] and random.random() < habits.quecvt
         self.ask(name, self._lock(mode, habits, random, quecvt=quecvt))
+
+
+def _span(random: Random) -> tuple[int, int]:
+    first = random.randrange(_BYTES)
+    return first, random.randrange(first, _BYTES)

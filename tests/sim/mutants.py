@@ -15,6 +15,7 @@ from clufs.dlm.lock import Chain
 from clufs.dlm.lost import Lost
 from clufs.dlm.node import Node
 from clufs.dlm.recovery import Recovery
+from clufs.dlm.rsb import ResourceBlock
 from clufs.dlm.survey import Survey
 from clufs.member.core import Core
 from clufs.registry.replica import Replica
@@ -63,6 +64,10 @@ def _old_numbers(found: Any) -> Any:
 
 def _nothing(found: Any) -> Any:
     return lambda *_words: None
+
+
+def _no_effects(found: Any) -> Any:
+    return lambda *_words: []
 
 
 def _true(found: Any) -> Any:
@@ -114,12 +119,14 @@ MUTANTS: dict[str, Patch] = {
     "sequencers do not start with the view": (Recovery, "_change_lives", _old_numbers),
     "an abnormal end leaves the value valid": (Grants, "_remove_all", _clean),
     "the directory keeps what was dropped": (Directory, "dropped", _nothing),
-    "no sweep when the view is back": (Node, "_thaw", lambda found: lambda *_words: []),
-    "deadlocks over members are not sought": (Survey, "ticked", lambda found: lambda *_words: []),
+    "no sweep when the view is back": (Node, "_thaw", _no_effects),
+    "deadlocks over members are not sought": (Survey, "ticked", _no_effects),
     "who missed a view comes back": (Formation, "_dropped", _nobody_missed),
     "one disk commits": (Replica, "_majority", _true),
     "lost lives are not mentioned": (Core, "_stand", _fenced_at_once),
     "a broken connection loses messages": (Session, "connected", _loses_flying),
+    "ranges are not looked at": (ResourceBlock, "is_free", _true),
+    "who waits for bytes is forgotten": (Grants, "_grant_ranges", _no_effects),
 }
 
 

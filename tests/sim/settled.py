@@ -10,7 +10,7 @@ from clufs.dlm.guests import Guest
 from clufs.dlm.lock import Lock
 from clufs.dlm.modes import COMPATIBLE
 from clufs.dlm.node import Node
-from tests.dlm.oracle import check
+from tests.dlm.oracle import check, compatible
 from tests.sim.clock import Violation
 from tests.sim.host import Host
 
@@ -76,6 +76,7 @@ def _check_copies(hosts: list[Host]) -> None:
     for id, copy in copies.items():
         (lock,) = guests[id].locks.values()
         assert (copy.granted, copy.wanted) == (lock.granted, lock.wanted), (copy, lock)
+        assert copy.ranges == lock.ranges, (copy, copy.ranges, lock.ranges)
         assert lock.granted is None or copy.number == lock.number, (copy.number, lock.number)
         assert lock.wanted is None or copy.place == lock.place, (copy.place, lock.place)
         assert copy.sublocks == lock.sublocks
@@ -145,11 +146,11 @@ def _is_stuck(
 ) -> bool:
     block = lock.rsb
     for other in block.holders():
-        if other is lock or COMPATIBLE[lock.wanted][other.granted]:
+        if other is lock or compatible(lock, lock.wanted, other, other.granted):
             continue
         if other in stuck or owners(other).party in waits:
             return True
-    queue = list(block.queued())
+    queue = list(block.queued()) if lock.ranges is None else [lock]
     for other in queue[: queue.index(lock)]:
         if other in stuck:
             return True

@@ -66,7 +66,7 @@ class Story:
         count = len(self.members)
         troubles = ", ".join(self.faults) if self.faults else "no faults"
         members = f"{count} {'whole ' * self.whole}member{'s'[: count > 1]}"
-        names = f"{self.taste} on {len(self.habits.hot)} hot names"
+        names = f"{self.taste} on {len(self.habits.hot)} hot names{', ranges' * bool(self.habits.ranged)}"
         return f"{members} with {self.clients} clients each, {names}; {troubles}"
 
 
@@ -105,6 +105,7 @@ def story_of(seed: int, whole: bool | None = None) -> Story:
         abnormal=random.choice((0.2, 0.8)),
         shared=often(0.2, 0.3),
         groups=pick() < 0.2,
+        ranged=Random(f"ranges {seed}").choice((0.0, 0.0, 0.3, 0.9)),
     )
     kinds = FAULTS + WHOLE_FAULTS if whole else FAULTS
     chosen = random.sample(kinds, random.choice((1, 1, 2, 3))) if pick() < 0.9 else []

@@ -63,6 +63,8 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
         "no sweep when the view is back",
         "one disk commits",
         "a broken connection loses messages",
+        "ranges are not looked at",
+        "who waits for bytes is forgotten",
     ),
 )
 def test_a_broken_protocol_is_noticed(name: str) -> None:
