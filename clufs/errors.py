@@ -344,6 +344,12 @@ class ReservationConflict(LunError):
     errno = errno.EBADE
 
 
+class WriteProtected(LunError):
+    """A LUN that takes no writes: a snapshot, a replica, one that ran out of room (EROFS)."""
+
+    errno = errno.EROFS
+
+
 class LunBusy(LunError):
     """The LUN has no room for one more command now; nothing was done (EBUSY)."""
 

@@ -19,7 +19,8 @@ from clufs.config import Config
 from clufs.daemon import process
 from clufs.daemon.applications.caa import ApplicationOrders
 from clufs.daemon.applications.service import applications_of
-from clufs.daemon.facts import ClusterFacts, add_metrics
+from clufs.daemon.facts import ClusterFacts, add_gauges, add_metrics
+from clufs.daemon.luns import luns_directory, luns_of
 from clufs.daemon.membership import Membership, RegistryAccess, RegistryNamespaces
 from clufs.dlm.interface import (
     Event,
@@ -132,15 +133,17 @@ class Daemon:
         self._quorum_timer = self.timers.at(monotonic(), lambda: None)
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
+        self.luns = luns_of(config, self.membership.name, self.journals.events)
         self._furnish(root, groups)
-        self._add_gauges()
-        add_metrics(self.journals.metrics, self.membership, self.cluster)
         self.operations = Operations(root, self.service, self.journals)
+        add_metrics(self.journals.metrics, self.membership, self.cluster)
+        add_gauges(self.journals.metrics, self.locks, self.service, self.operations)
 
     def _furnish(self, root: Root, groups: Groups) -> None:
         root.add(self.locks.root)
         root.add(groups)
         root.add(EventsFile(self.journals.events))
+        root.add(luns_directory(self.luns, self.cluster))
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
@@ -288,20 +291,6 @@ class Daemon:
         quorum = self.config.quorum
         return quorum.quorum_kill_ms / 1000 if quorum.on_lost_quorum == "kill" else None
 
-    def _add_gauges(self) -> None:
-        gauges = self.journals.metrics.gauges
-        gauges["resource_blocks"] = ("Resource blocks", lambda: len(self.locks.node.blocks))
-        gauges["waiting"] = ("System calls that wait for a grant", lambda: len(self.service.parked))
-        gauges["open_files"] = ("Files open", lambda: len(self.operations.handles))
-        gauges["queue_length_max"] = (
-            "Requests queued on the most wanted block",
-            self._longest_queue,
-        )
-
-    def _longest_queue(self) -> float:
-        blocks = self.locks.node.blocks.values()
-        return max((len(b.converting) + len(b.waiting) for b in blocks), default=0)
-
     def _namespace_changed(self, kind: str, space: Namespace) -> None:
         mode = f"{space.mode:04o}"
         self.journals.events.add(kind, name=shown(space.name), uid=space.uid, mode=mode)
@@ -362,6 +351,7 @@ class Daemon:
                 nursery.start_soon(self._watch_exits)
                 nursery.start_soon(process.freeze_the_old)
                 nursery.start_soon(process.tell_watchdog)
+                nursery.start_soon(self.luns.serve)
                 nursery.start_soon(self._live, nursery)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._take_turns)

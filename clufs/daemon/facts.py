@@ -8,8 +8,11 @@ from typing import Protocol
 
 from clufs.cluster.interface import Peer
 from clufs.dlm.interface import Life
+from clufs.fuse.lock_service import LockService
+from clufs.fuse.operations import Operations
 from clufs.member.runtime import Runtime
 from clufs.tree.cluster import CONFIRMED, FenceWord, MemberFacts, State, Votes
+from clufs.tree.lock_tree import LockTree
 from clufs.tree.metrics import Metrics
 
 
@@ -109,3 +112,24 @@ def add_metrics(metrics: Metrics, lives: Lives, cluster: ClusterFacts) -> None:
         "Lives that are lost and not fenced",
         lambda: len(lives.runtime.core.gate.lost),
     )
+
+
+def add_gauges(
+    metrics: Metrics, locks: LockTree, service: LockService, operations: Operations
+) -> None:
+    """What it says of the locks and files of this member."""
+
+    def longest_queue() -> float:
+        blocks = locks.node.blocks.values()
+        return max((len(b.converting) + len(b.waiting) for b in blocks), default=0)
+
+    metrics.gauges["resource_blocks"] = (
+        "Resource blocks there are",
+        lambda: len(locks.node.blocks),
+    )
+    metrics.gauges["waiting"] = (
+        "System calls that wait for a grant",
+        lambda: len(service.parked),
+    )
+    metrics.gauges["open_files"] = ("Files open", lambda: len(operations.handles))
+    metrics.gauges["queue_length_max"] = ("Requests queued on the most wanted block", longest_queue)

@@ -46,9 +46,14 @@ class Storing:
             return -self.refused(caller, file, error)
         if rest is None:
             return len(data)
-        self.parked.add_other(request, lambda: self._answer(request, errno.EINTR, 0))
-        loop.spawn(lambda: self._finish(rest, file, caller, request, len(data)))
+        self.answer_after(rest, file, request, len(data))
         return None
+
+    def answer_after(self, rest: Awaitable[None], file: File, request: Request, size: int) -> None:
+        """Answer a write of `size` bytes when `rest` is done, or with EINTR when a signal comes first."""
+        caller = Caller(request.pid, request.uid, request.gid)
+        self.parked.add_other(request, lambda: self._answer(request, errno.EINTR, 0))
+        loop.spawn(lambda: self._finish(rest, file, caller, request, size))
 
     async def _finish(
         self, rest: Awaitable[None], file: File, caller: Caller, request: Request, size: int

@@ -10,6 +10,7 @@ from typing import Any
 from clufs.errors import ClufsError, InvalidRequest, NameTooLong, NotPermitted
 from clufs.fuse import editing, lowlevel
 from clufs.fuse.answering import Later, answering
+from clufs.fuse.data_handle import DataHandle
 from clufs.fuse.editing import EditHandle
 from clufs.fuse.handles import EventsHandle, FileHandle
 from clufs.fuse.lock_handle import LockHandle
@@ -35,7 +36,7 @@ NUMBER_MASK = NUMBER_MAX
 _SERIAL_STEP = 1 << 32
 _SERIAL_MASK = 0x7FFFFFFF00000000
 _LASTING_S = 3600.0
-Handle = LockHandle | FileHandle | EventsHandle | EditHandle
+Handle = LockHandle | FileHandle | EventsHandle | EditHandle | DataHandle
 _SIZED = (FileHandle, EventsHandle)  # what an open shows has its own size
 
 

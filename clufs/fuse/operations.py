@@ -10,6 +10,7 @@ from typing import Any
 from clufs.errors import ClufsError, NameExists, NotPermitted
 from clufs.fuse import editing, lowlevel
 from clufs.fuse.answering import Later, answering
+from clufs.fuse.data_handle import DataHandle
 from clufs.fuse.editing import EditHandle
 from clufs.fuse.flocks import Flocks
 from clufs.fuse.handles import EventsHandle, FileHandle, Storing
@@ -24,6 +25,7 @@ from clufs.tree.events_file import EventsFile
 from clufs.tree.files import EditableFile, FilesDirectory
 from clufs.tree.items import Caller, Directory, File, Item, Link
 from clufs.tree.lock_tree import LockFile
+from clufs.tree.luns import LunData
 from clufs.tree.member import Journals
 from clufs.tree.names import shown
 from clufs.tree.resource import MaintenanceFile, SpokenFile
@@ -69,6 +71,8 @@ class Operations(Names):
             return LockHandle(self.service, item, node, access == os.O_RDWR, created=False)
         if isinstance(item, EditableFile):
             return EditHandle(item, node, flags, self.journals.refusals)
+        if isinstance(item, LunData):
+            return DataHandle(item, node, self.storing)
         if isinstance(item, EventsFile):
             return EventsHandle(item, node, self.storing)
         if isinstance(item, SpokenFile) and access == os.O_RDWR:

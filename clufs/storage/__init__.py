@@ -8,6 +8,7 @@ own_lun                 formatting and using one
 lease                   how our lease stands, and what the others' slots say of them; pure
 devices, inventory      which LUNs there are and how each is reached; pure
 udev, keeping           kernel devices that come and go; configured paths kept open, commands by the best of them
+asking                  a question to a LUN that many ask, and that nobody waits for without end
 block, paths            the blocks of a LUN or a file; paths opened by URL, and which LUN is behind them
 reservations, probe     fencing by persistent reservations, and whether an array is fit for it
 """

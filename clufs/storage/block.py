@@ -25,6 +25,7 @@ from clufs.errors import (
     NotSupported,
     PathLost,
     ReservationConflict,
+    WriteProtected,
 )
 from clufs.limits import FILE_COMMANDS_MAX, LUN_TRANSFER_MAX_BYTES
 from clufs.storage import commands as c
@@ -110,7 +111,12 @@ class ScsiBlock:
         count = _whole(self._lun.path, data, self._block_bytes)
         for begin, blocks in _pieces(lba, count, self._block_bytes):
             at = (begin - lba) * self._block_bytes
-            await self._write(begin, data[at : at + blocks * self._block_bytes])
+            try:
+                await self._write(begin, data[at : at + blocks * self._block_bytes])
+            except CheckCondition as refusal:
+                if refusal.key == SenseKey.DATA_PROTECT:
+                    raise WriteProtected(str(refusal)) from refusal
+                raise
 
     async def _write(self, lba: int, data: bytes) -> None:
         """With FUA; an array that refuses it is told to write back its cache instead."""

@@ -229,6 +229,13 @@ class Inventory:
         lun = self._lun_with(path)
         if lun is None:
             return
+        for one in groups:
+            if port in one.ports:
+                path.group = one.group
+        self.said(lun, groups)
+
+    def said(self, lun: SharedLun, groups: tuple[PortGroup, ...]) -> None:
+        """The array's groups of ports have these states, whichever path said it."""
         before = {one.group: AccessState(one.state) for one in lun.groups}
         lun.groups = groups
         for one in groups:
@@ -238,9 +245,7 @@ class Inventory:
                     Transition(self._now_s(), one.group, before[one.group], after)
                 )
                 words = f"group {one.group}: {before[one.group].name} to {after.name}".lower()
-                self._tell(Change("access-changed", lun.wwid, path.name, words))
-            if port in one.ports:
-                path.group = one.group
+                self._tell(Change("access-changed", lun.wwid, "", words))
         states = {one.group: AccessState(one.state) for one in groups}
         for each in lun.paths.values():
             if each.group in states:

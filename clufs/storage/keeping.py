@@ -48,6 +48,7 @@ class Luns:
         self.inventory = Inventory(tell)
         self._initiator = initiator
         self._watches_devices = watches_devices
+        self._nursery: trio.Nursery | None = None
 
     def expect(self, role: Literal["data", "clufs"], urls: Sequence[str]) -> None:
         """A configured LUN; before `serve`."""
@@ -56,11 +57,18 @@ class Luns:
     async def serve(self) -> None:
         """Keep all paths open until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for path in self.inventory.configured():
                 nursery.start_soon(self._keep, path)
             if self._watches_devices:
                 inventory = self.inventory
                 nursery.start_soon(udev.watch, inventory.device_came, inventory.device_went)
+
+    def begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something beside all else, as long as this serves. Raises PathLost if it does not."""
+        if self._nursery is None:
+            raise PathLost("LUNs are not served yet")
+        self._nursery.start_soon(work)
 
     # --------------------------------------------------------------- keeping paths
 

@@ -24,7 +24,6 @@ from clufs.storage.inquiry import (
     decode_designators,
     lun_name,
 )
-from clufs.storage.iscsi import iscsi_lun
 from clufs.storage.sense import Sense
 from clufs.storage.sgio import SgIo
 
@@ -133,6 +132,9 @@ async def open_path(
     of the initiator's processes this is; see `isid_of`. Raises LunError.
     """
     if url.startswith(ISCSI):
+        # Loaded here: most daemons have no such LUN, and libiscsi's declarations take their time.
+        from clufs.storage.iscsi import iscsi_lun
+
         async with iscsi_lun(url, initiator, isid_of(url, user)) as carrier:
             yield await _scsi(url, Lun(carrier, on_attention), carrier.ended)
         return

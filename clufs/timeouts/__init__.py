@@ -415,6 +415,3 @@ restarts is back at once, and one that is off costs next to nothing."""
 
 LUN_SHOW_S = 2.0
 """Who reads /clu/luns/WWID/keys and the like waits so long; the question goes on, and the next one has its answer."""
-
-LUN_FRESH_S = 0.5
-"""An answer of a LUN is shown to all who ask within this: stat(2), open(2) and read(2) of one cat see the same."""

@@ -10,10 +10,12 @@ import pytest
 import trio
 import trio.testing
 
-from clufs.errors import LunError, LunTimedOut, NotSupported, PathLost
+from clufs.errors import LunError, LunTimedOut, NotSupported, PathLost, WriteProtected
 from clufs.limits import LUN_TRANSFER_MAX_BYTES
-from clufs.storage.block import BlockDevice, FileBlock
+from clufs.storage.block import BlockDevice, FileBlock, ScsiBlock
+from clufs.storage.carrier import Lun
 from clufs.storage.inquiry import ASCII, UTF8, Association, Designator, DesignatorType
+from clufs.storage.outcome import Refusal
 from clufs.storage.paths import (
     by_wwid,
     file_wwid,
@@ -23,6 +25,7 @@ from clufs.storage.paths import (
     shown,
     wwid_of,
 )
+from clufs.storage.sense import Sense, SenseKey
 from tests.array.array import Array, Shape
 from tests.array.defects import Defect
 from tests.storage.tgtd import tgtd
@@ -228,3 +231,14 @@ def test_a_port_is_the_same_after_each_reconnection_and_says_no_password() -> No
     assert shown(url) == "iscsi://127.0.0.1/iqn.x/0"
     assert isid_of(url, "clufsd") == isid_of(shown(url), "clufsd") < 1 << 40
     assert isid_of(url, "clufsd") != isid_of(url, "lease")
+
+
+async def test_a_lun_that_takes_no_writes_says_so() -> None:
+    class Protected:
+        path = "snapshot"
+
+        async def run(self, *_: object, **__: object) -> bytes:
+            raise Refusal("WRITE(16)", Sense(SenseKey.DATA_PROTECT, 0x27, 0x00))
+
+    with pytest.raises(WriteProtected, match="WRITE"):
+        await ScsiBlock(Lun(Protected()), 512, 8).write(0, bytes(512))

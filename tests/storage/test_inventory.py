@@ -189,6 +189,6 @@ def test_the_best_path_is_the_first_and_transitions_are_remembered() -> None:
         (2, "ACTIVE_NON_OPTIMIZED", "ACTIVE_OPTIMIZED"),
     ]
     assert told.news() == [
-        "access-changed naa.1 a:iqn.x:0 group 1: active_optimized to standby",
-        "access-changed naa.1 a:iqn.x:0 group 2: active_non_optimized to active_optimized",
+        "access-changed naa.1 group 1: active_optimized to standby",
+        "access-changed naa.1 group 2: active_non_optimized to active_optimized",
     ]
