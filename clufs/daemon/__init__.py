@@ -16,7 +16,7 @@ import trio
 
 from clufs import __version__, notify
 from clufs.config import Config
-from clufs.daemon import process
+from clufs.daemon import lockfiles, process
 from clufs.daemon.applications.caa import ApplicationOrders
 from clufs.daemon.applications.service import applications_of
 from clufs.daemon.facts import ClusterFacts, add_gauges, add_metrics
@@ -136,8 +136,11 @@ class Daemon:
         self.luns = luns_of(config, self.membership.name, self.journals.events)
         self._furnish(root, groups)
         self.operations = Operations(root, self.service, self.journals)
-        add_metrics(self.journals.metrics, self.membership, self.cluster)
-        add_gauges(self.journals.metrics, self.locks, self.service, self.operations)
+        metrics = self.journals.metrics
+        add_gauges(metrics, self.locks, self.service, self.operations)
+        add_metrics(metrics, self.membership, self.cluster)
+        self.ephemerals = lockfiles.furnish(root, self.membership, self.service, metrics)
+        self.operations.ephemerals = self.ephemerals
 
     def _furnish(self, root: Root, groups: Groups) -> None:
         root.add(self.locks.root)
@@ -220,6 +223,7 @@ class Daemon:
 
     def _applied(self, command: Command) -> None:
         """The registry has applied a command."""
+        self.ephemerals.look()
         self.applications.applied(command)
         resource_news.tell(self.journals.events, command)
         match command:
@@ -230,6 +234,7 @@ class Daemon:
 
     def _restored(self) -> None:
         """The registry was replaced as a whole."""
+        self.ephemerals.look_again()
         self.applications.restored()
         known = self.membership.runtime.core.replica.state.namespaces
         for name, space in known.items():
@@ -277,6 +282,7 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.applications.expelled)
             nursery.start_soon(self.service.expelled, self._lock_handles())
+        self.ephemerals.all_lost()
 
     def _reborn(self) -> None:
         """Another life begins, with a lock manager that knows of nothing before."""
@@ -441,7 +447,7 @@ class Daemon:
         if not self.locks.node.shared:
             return
         with trio.move_on_after(self.config.daemon.stop_s):
-            while self.service.holding():  # noqa: ASYNC110 - locks end in many ways, none tells
+            while self.service.is_held:  # noqa: ASYNC110 - locks end in many ways, none tells
                 await trio.sleep(HOLDERS_LOOK_S)
         await self.service.end_holders()
         with trio.move_on_after(GOODBYE_S):

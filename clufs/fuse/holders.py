@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("clufsd")
 
 
-def behind(locks: Iterable[Lock], device: Device) -> dict[int, int]:
+def behind(
+    locks: Iterable[Lock], device: Device, makers: Iterable[ProcessOwner] = ()
+) -> dict[int, int]:
     """The living processes behind these locks: pid -> a pidfd, which the caller closes.
 
-    device: of the file system.
+    device: of the file system. makers: of files that stand for locks.
     """
-    found: dict[int, int] = {}
+    found = {one.pid: os.dup(one.pidfd) for one in makers if one.is_alive}
     nodes: set[int] = set()
     for lock in locks:
         owner = lock.owner

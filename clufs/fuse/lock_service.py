@@ -417,6 +417,8 @@ class LockService(Minority):
             self.groups.leave(group, process)
             if not group.members and group.locks:
                 self.run(OwnerEnded(group, abnormal=True))
+        if process.making:
+            self.maker_ended(process)
 
     def descriptor_closed(self, owner: DescriptorOwner) -> None:
         """The last close of a descriptor: its lock goes, cleanly or not as the last flush judged."""

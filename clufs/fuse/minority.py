@@ -19,7 +19,7 @@ from clufs.dlm.interface import Event, OwnerEnded, PartyChanged, Suspended
 from clufs.errors import NoQuorum
 from clufs.fuse import holders
 from clufs.fuse.asks import Ask
-from clufs.fuse.owners import LockOwner, Processes
+from clufs.fuse.owners import LockOwner, Processes, ProcessOwner
 from clufs.fuse.telling import Telling, send_signal
 from clufs.timeouts import KILL_AGAIN_S, LOST_GRACE_S, killing_begins_s
 
@@ -44,12 +44,15 @@ class Minority(Telling):
     """quorate: whether this member has quorum. is_expelled: from expelled() to new_node().
 
     kill_within_s: after the loss of quorum the holders are dead by then; None: they are kept.
-    device: of the file system, known once it is mounted. probe: asks whether the view still holds.
+    device: of the file system, known once it is mounted. makers: the processes whose files end with
+    them, as locks do. probe: asks whether the view still holds.
     lease_until_s: a grant after this time needs a probe first.
     """
 
     device: Device = (0, 0)
     probe: Callable[[], None]
+    makers: Callable[[], list[ProcessOwner]]
+    maker_ended: Callable[[ProcessOwner], None]
 
     processes: Processes
 
@@ -67,6 +70,8 @@ class Minority(Telling):
         self.timers = timers
         self.groups = groups
         self.kill_within_s = kill_within_s
+        self.makers = list
+        self.maker_ended = lambda process: None
         self.quorate = True
         self.is_expelled = False
         self.lease_until_s = math.inf
@@ -105,12 +110,20 @@ class Minority(Telling):
         """Those of them that are granted."""
         return [lock for lock in self.own_locks() if lock.granted is not None]
 
+    @property
+    def is_held(self) -> bool:
+        """Whether anybody here holds a lock, or has made a file that stands for one."""
+        return bool(self.holding() or self.makers())
+
+    def _behind(self, locks: list[Lock]) -> dict[int, int]:
+        return holders.behind(locks, self.device, self.makers())
+
     async def end_holders(self) -> None:
         """The member leaves: who still holds a lock is killed and seen gone, and every lock released.
 
         These releases are abnormal, those of `persistent` locks too (contract 3).
         """
-        for pid in await holders.end(lambda: holders.behind(self.holding(), self.device)):
+        for pid in await holders.end(lambda: self._behind(self.holding())):
             self._owner_killed(pid, "this member leaves")
         for owner in {lock.owner for lock in self.own_locks()}:
             self.run(OwnerEnded(owner, abnormal=True))
@@ -146,7 +159,7 @@ class Minority(Telling):
 
     def _kill_holders(self) -> None:
         """Look again until nobody is left: a process may have forked while we looked."""
-        found = holders.behind(self.holding(), self.device)
+        found = self._behind(self.holding())
         holders.kill(found.values())
         for pid, pidfd in found.items():
             os.close(pidfd)
@@ -182,7 +195,7 @@ class Minority(Telling):
         owners = self._let_go()
 
         def find() -> dict[int, int]:
-            return holders.behind(lost, self.device)
+            return self._behind(lost)
 
         if heard:
             await holders.leave(find, LOST_GRACE_S)

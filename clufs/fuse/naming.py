@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import stat as stat_bits
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from clufs.errors import ClufsError, InvalidRequest, NameTooLong, NotPermitted
-from clufs.fuse import editing, lowlevel
+from clufs.fuse import editing, lockfiles, lowlevel
 from clufs.fuse.answering import Later, answering
 from clufs.fuse.data_handle import DataHandle
 from clufs.fuse.editing import EditHandle
 from clufs.fuse.handles import EventsHandle, FileHandle
 from clufs.fuse.lock_handle import LockHandle
+from clufs.fuse.lockfiles import InodeHandle, guarded
 from clufs.limits import NAMESPACE_MAX_BYTES
 from clufs.tree.files import EditableFile, FilesDirectory
 from clufs.tree.items import (
@@ -27,6 +28,7 @@ from clufs.tree.items import (
     Link,
     next_number,
 )
+from clufs.tree.lockfiles import InodeDirectory, InodeItem, InodeLink
 from clufs.tree.member import Journals
 from clufs.tree.names import shown
 
@@ -36,7 +38,7 @@ NUMBER_MASK = NUMBER_MAX
 _SERIAL_STEP = 1 << 32
 _SERIAL_MASK = 0x7FFFFFFF00000000
 _LASTING_S = 3600.0
-Handle = LockHandle | FileHandle | EventsHandle | EditHandle | DataHandle
+Handle = LockHandle | FileHandle | EventsHandle | EditHandle | DataHandle | InodeHandle
 _SIZED = (FileHandle, EventsHandle)  # what an open shows has its own size
 
 
@@ -139,10 +141,10 @@ class Names(pyfuse3.Operations):
         self, directory: Directory, name: bytes, caller: Caller
     ) -> pyfuse3.EntryAttributes:
         """The kernel asks for the attributes again before it uses them: those known here will do."""
-        item = await directory.seek(name, caller)
-        if item is None:
-            raise pyfuse3.FUSEError(errno.ENOENT)
         try:
+            item = await directory.seek(name, caller)
+            if item is None:
+                raise pyfuse3.FUSEError(errno.ENOENT)
             return self._entry(item, caller)
         except ClufsError as error:
             raise pyfuse3.FUSEError(error.errno) from None
@@ -182,6 +184,8 @@ class Names(pyfuse3.Operations):
         try:
             attributes = await item.ask_attributes(caller)
         except ClufsError as error:
+            if isinstance(item, InodeItem):
+                raise pyfuse3.FUSEError(error.errno) from None
             return self._attributes(item, inode, self._nothing_known(inode, error))
         return self._attributes(item, inode, attributes)
 
@@ -222,6 +226,8 @@ class Names(pyfuse3.Operations):
         caller = caller_of(ctx)
         if isinstance(item, EditableFile):
             return self._edit(item, inode, attr, fields, caller)
+        if isinstance(item, InodeItem):
+            return self._alter(item, inode, attr, fields, caller)
         try:
             if fields.update_mode or fields.update_uid or fields.update_gid:
                 if not isinstance(item, Directory):
@@ -262,6 +268,25 @@ class Names(pyfuse3.Operations):
             raise self._fail(caller, item.path, error) from None
         return self._getattr(item, inode, caller)
 
+    async def _alter(
+        self,
+        item: InodeItem,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        caller: Caller,
+    ) -> pyfuse3.EntryAttributes:
+        altered = item.alter(
+            stat_bits.S_IMODE(attr.st_mode) if fields.update_mode else None,
+            attr.st_uid if fields.update_uid else None,
+            attr.st_gid if fields.update_gid else None,
+            attr.st_size if fields.update_size else None,
+            attr.st_atime_ns if fields.update_atime else None,
+            attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        await guarded(altered, caller, item.path, self._fail)
+        return self._getattr(item, inode, caller)
+
     async def _change(
         self,
         item: Directory,
@@ -284,7 +309,7 @@ class Names(pyfuse3.Operations):
     @answering
     def readlink(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         item = self._item(inode)
-        if not isinstance(item, Link):
+        if not isinstance(item, Link | InodeLink):
             raise pyfuse3.FUSEError(errno.EINVAL)
         return item.target
 
@@ -314,7 +339,7 @@ class Names(pyfuse3.Operations):
     @answering
     def unlink(self, parent_inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> Later[None]:
         directory = self._directory(parent_inode)
-        if isinstance(directory, FilesDirectory):
+        if isinstance(directory, FilesDirectory | InodeDirectory):
             return self._remove(directory, name, caller_of(ctx))
         try:
             directory.unlink(name, caller_of(ctx))
@@ -322,34 +347,43 @@ class Names(pyfuse3.Operations):
             raise self._fail(caller_of(ctx), directory.path + b"/" + name, error) from None
         return None
 
-    async def _remove(self, directory: FilesDirectory, name: bytes, caller: Caller) -> None:
-        try:
-            await directory.remove(name)
-        except ClufsError as error:
-            raise self._fail(caller, directory.path + b"/" + name, error) from None
+    async def _remove(
+        self, directory: FilesDirectory | InodeDirectory, name: bytes, caller: Caller
+    ) -> None:
+        path = directory.path + b"/" + name
+        await guarded(directory.remove(name), caller, path, self._fail)
 
-    def _not_made(self, parent_inode: int, name: bytes, what: str, ctx: Any) -> pyfuse3.FUSEError:
-        path = self._directory(parent_inode).path + b"/" + name
-        error = NotPermitted(f"{what} are not made here: lock files are names, not data")
-        return self._fail(caller_of(ctx), path, error)
+    async def _made(
+        self, work: Coroutine[Any, Any, Item], directory: Directory, name: bytes, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        path = directory.path + b"/" + name
+        return self._entry(await guarded(work, caller, path, self._fail), caller)
 
     @answering
     def mknod(
         self, parent_inode: Any, name: Any, mode: Any, rdev: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        raise self._not_made(parent_inode, name, "device nodes, pipes and sockets", ctx)
+    ) -> Later[pyfuse3.EntryAttributes]:
+        directory, caller = self._directory(parent_inode), caller_of(ctx)
+        permitted = mode & ~(ctx.umask & 0o777)
+        work = lockfiles.node_made(directory, name, permitted, caller)
+        return self._made(work, directory, name, caller)
 
     @answering
     def symlink(
         self, parent_inode: Any, name: Any, target: Any, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        raise self._not_made(parent_inode, name, "symbolic links", ctx)
+    ) -> Later[pyfuse3.EntryAttributes]:
+        directory, caller = self._directory(parent_inode), caller_of(ctx)
+        mode = stat_bits.S_IFLNK | 0o777
+        work = lockfiles.node_made(directory, name, mode, caller, bytes(target))
+        return self._made(work, directory, name, caller)
 
     @answering
     def link(
         self, inode: Any, new_parent_inode: Any, new_name: Any, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        raise self._not_made(new_parent_inode, new_name, "hard links", ctx)
+    ) -> Later[pyfuse3.EntryAttributes]:
+        directory, caller = self._directory(new_parent_inode), caller_of(ctx)
+        work = lockfiles.linked(self._item(inode), directory, new_name)
+        return self._made(work, directory, new_name, caller)
 
     @answering
     def rename(
@@ -362,7 +396,7 @@ class Names(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> Later[None]:
         directory = self._directory(parent_inode_old)
-        if isinstance(directory, FilesDirectory):
+        if isinstance(directory, FilesDirectory | InodeDirectory):
             to = self._directory(parent_inode_new), name_new
             return self._move(directory, name_old, *to, flags, caller_of(ctx))
         path = directory.path + b"/" + name_old
@@ -371,17 +405,18 @@ class Names(pyfuse3.Operations):
 
     async def _move(
         self,
-        directory: FilesDirectory,
+        directory: FilesDirectory | InodeDirectory,
         name: bytes,
         new_directory: Directory,
         to: bytes,
         flags: int,
         caller: Caller,
     ) -> None:
-        try:
-            await editing.move(directory, name, new_directory, to, flags)
-        except ClufsError as error:
-            raise self._fail(caller, directory.path + b"/" + name, error) from None
+        if isinstance(directory, InodeDirectory):
+            work = lockfiles.moved(directory, name, new_directory, to, flags)
+        else:
+            work = editing.move(directory, name, new_directory, to, flags)
+        await guarded(work, caller, directory.path + b"/" + name, self._fail)
 
 
 def _entry_attributes(node: int, attributes: Attributes) -> pyfuse3.EntryAttributes:
@@ -394,5 +429,9 @@ def _entry_attributes(node: int, attributes: Attributes) -> pyfuse3.EntryAttribu
     entry.st_size = attributes.size
     if attributes.mtime_ns:
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
+    if attributes.ctime_ns:
+        entry.st_mtime_ns, entry.st_ctime_ns = attributes.mtime_ns, attributes.ctime_ns
+        entry.st_atime_ns = attributes.atime_ns
+        entry.st_blocks = attributes.blocks
     entry.entry_timeout = entry.attr_timeout = 0
     return entry

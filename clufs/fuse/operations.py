@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import stat as stat_bits
+from collections.abc import Sequence
 from typing import Any
 
 from clufs.errors import ClufsError, NameExists, NotPermitted
-from clufs.fuse import editing, lowlevel
+from clufs.fuse import editing, lockfiles, lowlevel
 from clufs.fuse.answering import Later, answering
 from clufs.fuse.data_handle import DataHandle
 from clufs.fuse.editing import EditHandle
+from clufs.fuse.ephemeral import Ephemerals
 from clufs.fuse.flocks import Flocks
 from clufs.fuse.handles import EventsHandle, FileHandle, Storing
 from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
+from clufs.fuse.lockfiles import InodeHandle, guarded
 from clufs.fuse.lowlevel import BLOCKING, NOFLUSH, Request
 from clufs.fuse.naming import Handle, Names, caller_of, dispatched
 from clufs.fuse.resource_handles import MaintenanceHandle, SpokenHandle
@@ -25,6 +28,14 @@ from clufs.tree.events_file import EventsFile
 from clufs.tree.files import EditableFile, FilesDirectory
 from clufs.tree.items import Caller, Directory, File, Item, Link
 from clufs.tree.lock_tree import LockFile
+from clufs.tree.lockfiles import (
+    InodeDirectory,
+    InodeFile,
+    InodeItem,
+    Listed,
+    attributes_of,
+    ephemeral_of,
+)
 from clufs.tree.luns import LunData
 from clufs.tree.member import Journals
 from clufs.tree.names import shown
@@ -34,6 +45,9 @@ import pyfuse3  # isort: skip  (lowlevel comes first)
 
 _FH_MASK = (1 << 56) - 1
 _BLOCK_BYTES = 4096
+Listing = Sequence[tuple[bytes, Item | Listed]]
+EPHEMERAL = PREFIX + b"ephemeral"
+"""What is made in a directory with this attribute ends with its makers."""
 
 
 class Operations(Names):
@@ -46,8 +60,9 @@ class Operations(Names):
         self.storing = Storing(journals, service.parked)
         self.xattrs = Xattrs(service)
         self.flocks = Flocks(service)
+        self.ephemerals: Ephemerals
         self._next_fh = 1
-        self._listings: dict[int, list[tuple[bytes, Item]]] = {}
+        self._listings: dict[int, Listing] = {}
         self._directories: dict[int, Directory] = {}
 
     # ---------------------------------------------------------- open files
@@ -87,12 +102,30 @@ class Operations(Names):
     def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> Later[pyfuse3.FileInfo]:
         item = self._item(inode)
         caller = caller_of(ctx)
+        if isinstance(item, InodeItem):
+            return self._open_inode(item, inode, flags, caller)
         if item.elsewhere and isinstance(item, File):
             return self._open_elsewhere(item, inode, flags, caller)
         try:
             return self._opened(self._open(item, inode, flags, caller), inode)
         except ClufsError as error:
             raise self._fail(caller, item.path, error) from None
+
+    async def _open_inode(
+        self, item: InodeItem, node: int, flags: int, caller: Caller
+    ) -> pyfuse3.FileInfo:
+        opened = lockfiles.opened(item, flags)
+        file = await guarded(opened, caller, item.path, self._fail)
+        return self._opened(InodeHandle(file, node, flags, self.journals.refusals), node)
+
+    async def _create_inode(
+        self, directory: InodeDirectory, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        created = lockfiles.created(directory, name, mode, flags, caller, self.ephemerals)
+        file: InodeFile = await guarded(created, caller, directory.path + b"/" + name, self._fail)
+        entry = self._entry(file, caller)
+        handle = InodeHandle(file, entry.st_ino, flags, self.journals.refusals)
+        return self._opened(handle, entry.st_ino), entry
 
     async def _open_elsewhere(
         self, item: File, inode: int, flags: int, caller: Caller
@@ -116,6 +149,9 @@ class Operations(Names):
         if isinstance(directory, FilesDirectory):
             mode = stat_bits.S_IMODE(mode) & ~ctx.umask
             return self._create_file(directory, name, mode, flags, caller)
+        if isinstance(directory, InodeDirectory):
+            mode = stat_bits.S_IMODE(mode) & ~ctx.umask
+            return self._create_inode(directory, name, mode, flags, caller)
         if flags & os.O_EXCL:
             return self._create_new(directory, name, flags, caller)
         return self._create(directory, name, flags, caller)
@@ -252,7 +288,7 @@ class Operations(Names):
         if start_id == 0 or fh not in self._listings:
             if directory.shared:
                 return self._list_elsewhere(fh, directory, start_id, token, dispatched())
-            self._listings[fh] = list(directory.names())
+            self._listings[fh] = _listing(directory)
         self._list(fh, start_id, token)
         return None
 
@@ -265,7 +301,10 @@ class Operations(Names):
         caller: Caller,
     ) -> None:
         try:
-            listing = await directory.ask_names()
+            if isinstance(directory, InodeDirectory):
+                listing: Listing = await directory.ask_listed()
+            else:
+                listing = list(await directory.ask_names())
         except ClufsError as error:
             raise self._fail(caller, directory.path, error) from None
         self._forget_listing(fh)
@@ -278,7 +317,7 @@ class Operations(Names):
         for index in range(start_id, len(listing)):
             name, item = listing[index]
             entry.st_ino = item.number
-            entry.st_mode = _type_of(item)
+            entry.st_mode = item.mode if isinstance(item, Listed) else _type_of(item)
             if not pyfuse3.readdir_reply(token, name, entry, index + 1):
                 return
 
@@ -292,7 +331,7 @@ class Operations(Names):
     def _forget_listing(self, fh: int) -> None:
         """Items that were made only to be listed go again."""
         for _, item in self._listings.pop(fh, ()):
-            if not item.lookups:
+            if isinstance(item, Item) and not item.lookups:
                 item.forgotten()
 
     @answering
@@ -319,6 +358,8 @@ class Operations(Names):
             raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
         item = self._item(inode)
         caller = caller_of(ctx)
+        if isinstance(item, InodeItem):
+            return _attribute(attributes_of(item).get(name[len(PREFIX) :]))
         if self.xattrs.must_ask(item, name):
             return self._ask_xattr(item, name, caller)
         return _attribute(self.xattrs.get(item, self._by_node.get(inode), caller, name))
@@ -332,21 +373,43 @@ class Operations(Names):
     @answering
     def listxattr(self, inode: Any, ctx: pyfuse3.RequestContext) -> Any:
         item = self._item(inode)
+        if isinstance(item, InodeItem):
+            return [PREFIX + name for name in attributes_of(item)]
         return self.xattrs.names(item, self._by_node.get(inode), caller_of(ctx))
 
     @answering
-    def setxattr(self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        if isinstance(self._item(inode), EditableFile):  # cp -p tries; that it cannot is no failure
+    def setxattr(
+        self, inode: Any, name: Any, value: bytes, ctx: pyfuse3.RequestContext
+    ) -> Later[None]:
+        item = self._item(inode)
+        if isinstance(item, InodeDirectory) and name == EPHEMERAL:
+            return self._make_ephemeral(item, value, caller_of(ctx))
+        if isinstance(item, EditableFile | InodeItem):  # cp -p tries; that it cannot is no failure
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         raise self._not_written(inode, ctx)
 
     @answering
-    def removexattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> None:
+    def removexattr(self, inode: Any, name: Any, ctx: pyfuse3.RequestContext) -> Later[None]:
+        item = self._item(inode)
+        if isinstance(item, InodeDirectory) and name == EPHEMERAL:
+            return self._make_ephemeral(item, b"0", caller_of(ctx))
         raise self._not_written(inode, ctx)
+
+    async def _make_ephemeral(self, item: InodeDirectory, value: bytes, caller: Caller) -> None:
+        async def alter() -> None:
+            await item.alter(ephemeral=ephemeral_of(value))
+
+        await guarded(alter(), caller, item.path, self._fail)
 
     def _not_written(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FUSEError:
         error = NotPermitted("attributes are read, not written; write to the file itself")
         return self._fail(caller_of(ctx), self._item(inode).path, error)
+
+
+def _listing(directory: Directory) -> Listing:
+    if isinstance(directory, InodeDirectory):
+        return list(directory.listed())
+    return list(directory.names())
 
 
 def _attribute(value: bytes | None) -> bytes:

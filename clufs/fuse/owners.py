@@ -45,7 +45,7 @@ class LockOwner(Owner):
 
 
 class ProcessOwner(LockOwner):
-    """A process, from its first request to its exit."""
+    """A process, from its first request to its exit. making: files that end with it, made or being made."""
 
     __slots__ = (
         "_command",
@@ -54,6 +54,7 @@ class ProcessOwner(LockOwner):
         "descriptors",
         "groups",
         "is_alive",
+        "making",
         "pidfd",
         "slot",
         "start_time",
@@ -68,6 +69,7 @@ class ProcessOwner(LockOwner):
         self.pidfd = pidfd
         self.start_time = stat.start_time
         self.is_alive = True
+        self.making = 0
         self.slot = -1
         self.descriptors: set[DescriptorOwner] = set()
         self.groups: set[GroupOwner] = set()
@@ -94,7 +96,8 @@ class ProcessOwner(LockOwner):
             record.set(self)
 
     def take_off(self, record: OwnerRecord) -> None:
-        if self.slot >= 0 and not any(group.locks for group in self.groups):
+        idle = not self.making and not any(group.locks for group in self.groups)
+        if self.slot >= 0 and idle:
             record.clear(self)
 
     def held(self, name: bytes) -> Iterator[Lock]:

@@ -93,6 +93,11 @@ def uid_of(pid: int) -> int | None:
     return int(uids.split()[1]) if uids else None
 
 
+def groups_of(tid: int) -> list[int]:
+    """The supplementary groups of the thread `tid`; none when it is gone."""
+    return [int(group) for group in _status_fields(tid).get(b"Groups", b"").split()]
+
+
 def must_interrupt(tid: int) -> bool:
     """Whether a signal that ends a wait is pending for the thread `tid`, or the thread is gone.
 

@@ -21,19 +21,21 @@ from clufs.cluster.gate import AgentPlan
 from clufs.cluster.interface import Engine, QuorumChanged, Report
 from clufs.cluster.mesh import Mesh
 from clufs.dlm import wire
-from clufs.dlm.interface import Event, Life, Received
+from clufs.dlm.interface import Event, Life, Received, Resumed, ViewInstalled
 from clufs.dlm.messages import Message
 from clufs.errors import ClufsError, FencingFailed, GarbageReceived, NoQuorum, StateError, TimedOut
 from clufs.member import core as c
 from clufs.member.core import Core, Effect, Start
+from clufs.member.shown import Shown, told
 from clufs.registry import messages as r
 from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut, error_of
+from clufs.registry.inode_commands import INODE_COMMANDS
 from clufs.registry.log import Write
-from clufs.timeouts import KEEPALIVE_S, LEASE_S, PROPOSE_S
+from clufs.timeouts import KEEPALIVE_S, LEASE_S, PROPOSE_S, SHOWN_S
 
 log = logging.getLogger("clufsd")
 
-_LOCKS, _QUERIES, _APPLICATIONS = b"L", b"Q", b"A"
+_LOCKS, _QUERIES, _APPLICATIONS, _SHOWN = b"L", b"Q", b"A", b"S"
 _REPORTS_AT_ONCE = 64
 
 
@@ -70,13 +72,14 @@ class Hooks:
 
 
 class _Answer:
-    """A proposal or an order that somebody waits for."""
+    """A proposal or an order that somebody waits for. made, index: see Answered."""
 
-    __slots__ = ("done", "error")
+    __slots__ = ("done", "error", "index", "made")
 
     def __init__(self) -> None:
         self.done = trio.Event()
         self.error: ClufsError | None = None
+        self.made = self.index = 0
 
     def give(self, error: ClufsError | None) -> None:
         self.error = error
@@ -119,6 +122,8 @@ class Runtime:
         self._nursery: trio.Nursery
         self._over = trio.Event()
         self._lives_changed = trio.Event()
+        self._shown = Shown()
+        self._news: trio.Event | None = None
         self.finished = trio.Event()
         """The goodbye is on record."""
         self._deeds: dict[type, Callable[..., None]] = {
@@ -127,7 +132,7 @@ class Runtime:
             Write: self._writes.send_nowait,
             f.Expelled: lambda effect: self._end(effect.why),
             c.SetView: self._set_view,
-            c.Step: lambda effect: hooks.step(effect.event),
+            c.Step: self._step,
             c.Happened: hooks.happened,
             c.Finished: lambda effect: self.finished.set(),
             r.Applied: self._applied,
@@ -165,6 +170,7 @@ class Runtime:
             self.ended = why
             self._over.set()
             self._tell_lives()
+            self._tell_news()
 
     def leave(self) -> None:
         """Give the masterships away and say goodbye; `finished` tells that it is done."""
@@ -236,6 +242,9 @@ class Runtime:
             self._hooks.query(self._names[peer_id], body)
         elif kind == _APPLICATIONS:
             self._hooks.application(self._names[peer_id], body)
+        elif kind == _SHOWN:
+            self._shown.heard(peer_id, body)
+            self._tell_news()
         else:
             raise GarbageReceived("a message of no kind")
 
@@ -271,6 +280,13 @@ class Runtime:
                 return
             self._deeds[type(effect)](effect)
         self._hooks.changed()
+        self._tell_news()
+
+    def _step(self, effect: c.Step) -> None:
+        self._hooks.step(effect.event)
+        if isinstance(effect.event, ViewInstalled | Resumed):
+            for one in self._others():
+                self._send_at_once(self._names[one], _SHOWN + told(self.core.replica.applied))
 
     def _set_view(self, effect: c.SetView) -> None:
         if self.mesh is not None:
@@ -284,6 +300,27 @@ class Runtime:
             self._hooks.applied(effect.command)
         if isinstance(effect.command, MemberIn | MemberOut):
             self._tell_lives()
+        if isinstance(effect.command, INODE_COMMANDS) and effect.id.member in self._others():
+            self._send_at_once(self._names[effect.id.member], _SHOWN + told(effect.index))
+
+    def _others(self) -> list[int]:
+        """The ids of the other members of the view."""
+        view, me = self.core.view, self.core.formation.me.peer.id
+        return [one for one, _ in view.members if one != me] if view is not None else []
+
+    def _tell_news(self) -> None:
+        """Anything may be otherwise than it was: whoever waits for something looks again."""
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
+
+    async def news(self) -> None:
+        """Wait until something may have changed. Raises NoQuorum when this life is over."""
+        self._need_life()
+        if self._news is None:
+            self._news = trio.Event()
+        await self._news.wait()
+        self._need_life()
 
     def _tell_lives(self) -> None:
         self._lives_changed.set()
@@ -291,10 +328,12 @@ class Runtime:
 
     # ------------------------------------------------- what is waited for
 
-    async def propose(self, command: Command) -> None:
+    async def propose(self, command: Command) -> int:
         """Have the registry apply a command; returns when a quorum has it on disk.
 
-        Raises what the refusal means, NoQuorum, or TimedOut: then nobody knows what becomes of it.
+        One of /clu/lockfiles is then shown by all members of the view; what is returned is the inode
+        that it made, or 0 if it made none or that is not known here. Raises what the refusal means,
+        NoQuorum, or TimedOut: then nobody knows what becomes of it.
         """
         self._need_life()
         if not self.core.standing:
@@ -312,11 +351,20 @@ class Runtime:
             )
         if answer.error is not None:
             raise answer.error
+        if answer.index and isinstance(command, INODE_COMMANDS):
+            await self._shown_by_all(answer.index)
+        return answer.made
+
+    async def _shown_by_all(self, index: int) -> None:
+        with trio.move_on_after(SHOWN_S):
+            while self.core.view is None or not self._shown.by_all(self._others(), index):
+                await self.news()
 
     def _answered(self, effect: r.Answered) -> None:
         found = self._proposals.pop(effect.id, None)
         if found is not None:
             command, answer = found
+            answer.made, answer.index = effect.made, effect.index
             answer.give(error_of(command, effect.refusal) if effect.refusal is not None else None)
 
     def _gave_up(self, effect: r.GaveUp) -> None:

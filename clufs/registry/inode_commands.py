@@ -124,6 +124,8 @@ InodeCommand: TypeAlias = (
     MakeInode | LinkInode | Unlink | Rename | WriteInode | ChangeInode | DropMade
 )
 
+INODE_COMMANDS = (MakeInode, LinkInode, Unlink, Rename, WriteInode, ChangeInode, DropMade)
+
 THERE = "the name is taken"
 MISSING = "there is no such name"
 STALE = "the file is there no more"

@@ -81,6 +81,7 @@ class InodeTable:
     """All inodes by number, and the names of each directory. A number never comes again.
 
     inodes, names: to be read only. made: the number of the inode that the last MakeInode made.
+    ended: the files with makers that have gone; for whoever wants to know, and empties it.
     Refused is what would make more than LOCKFILES_MAX names or, all files together, more than
     LOCKFILES_MAX_BYTES: every member has them in memory.
     """
@@ -89,6 +90,7 @@ class InodeTable:
         """parts: of `parts`. Raises msgspec.DecodeError."""
         self.counter = counter
         self.made = 0
+        self.ended: list[int] = []
         self.inodes: dict[int, Inode] = {ROOT: Inode(_ROOT_MODE, 0, 0, 2, 0, 0, 0)}
         self.names: dict[int, dict[bytes, int]] = {}
         self._parts: dict[int, bytes] = {}
@@ -369,7 +371,9 @@ class InodeTable:
             del self.names[number]
         if not inode.nlink:
             del self.inodes[number]
-            self._made.discard(number)
+            if inode.maker is not None:
+                self._made.discard(number)
+                self.ended.append(number)
             self._bytes -= len(inode.data)
 
     def _moved(self, command: Rename, source: int, target: int | None = None) -> None:

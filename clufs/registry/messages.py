@@ -141,12 +141,13 @@ class Restored:
 class Answered:
     """A command proposed here is committed and applied; told once.
 
-    made: as in Applied, but also 0 where the state came with a snapshot.
+    made, index: as in Applied, but 0 where the state came with a snapshot.
     """
 
     id: CommandId
     refusal: str | None
     made: int = 0
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -360,12 +360,14 @@ class Replica:
         new, refusal = self.state.take(entry.id, entry.command)
         made = self.state.inode_table.made if new else 0
         told = [m.Applied(entry.index, entry.id, entry.command, refusal, made)] if new else []
-        return [*told, *self._answer(entry.id, refusal, made)]
+        return [*told, *self._answer(entry.id, refusal, made, entry.index)]
 
-    def _answer(self, id: CommandId, refusal: str | None, made: int = 0) -> list[m.Effect]:
+    def _answer(
+        self, id: CommandId, refusal: str | None, made: int = 0, index: int = 0
+    ) -> list[m.Effect]:
         known = self._pending.pop(id, None)
         self._said.pop(id, None)
-        return [] if known is None else [m.Answered(id, refusal, made)]
+        return [] if known is None else [m.Answered(id, refusal, made, index)]
 
     def _give_up(self, why: str) -> list[m.Effect]:
         """Alone, with a full disk: what is not on it is nowhere, and does not become true later.

@@ -349,6 +349,14 @@ LEASE_S = 1.0
 """A member that did not come to its clock for so long grants nothing before its view is confirmed: no
 others can have expelled it sooner, as corosync's token alone takes longer."""
 
+DROP_AGAIN_S = 1.0
+"""How long until a member without quorum tries again to take away the files of makers that have ended."""
+
+SHOWN_S = 2 * LEASE_S
+"""How long a change in /clu/lockfiles waits, once it is on disk at a quorum, until all members of the view
+show it. A member that does not say so meanwhile stood still: its lease is over, and before it shows anything
+it asks in the order of all messages whether its view still holds, which comes after the change."""
+
 JOIN_LATE_S = 10.0
 """How long a view waits until the registry has let all its members in; then those who are not are expelled.
 It takes a few multicasts and writes to disk."""

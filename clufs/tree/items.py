@@ -38,7 +38,10 @@ NOBODY = Caller(0, 0, 0)
 
 
 class Attributes(NamedTuple):
-    """What stat(2) tells of an item beside its number. mtime_ns: wall clock."""
+    """What stat(2) tells of an item beside its number. mtime_ns: wall clock.
+
+    atime_ns, ctime_ns: where they have times of their own, else 0. blocks: of 512 bytes.
+    """
 
     mode: int
     uid: int = 0
@@ -46,6 +49,9 @@ class Attributes(NamedTuple):
     size: int = 0
     mtime_ns: int = 0
     nlink: int = 1
+    atime_ns: int = 0
+    ctime_ns: int = 0
+    blocks: int = 0
 
 
 class Item(abc.ABC):

@@ -6,10 +6,15 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
 
 from clufs.registry import inode_commands as c
 from clufs.registry.commands import CommandId
+from clufs.registry.inode_commands import AT_END, RENAME_EXCHANGE, RENAME_NOREPLACE
 from clufs.registry.inodes import ROOT, Inode
 from clufs.registry.state import State
 
@@ -17,6 +22,29 @@ Seen = dict[bytes, tuple[object, ...]]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD = -100
+
+_NAMES = st.sampled_from([b"a", b"b", b"c"])
+_PATHS = st.lists(_NAMES, min_size=1, max_size=3).map(b"/".join)
+_FLAGS = st.sampled_from([0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE])
+_OFFSETS = st.sampled_from([AT_END, 0, 1, 7])
+CALLS = st.one_of(
+    st.tuples(st.sampled_from(["create", "mkdir", "mkdir", "symlink", "unlink", "rmdir"]), _PATHS),
+    st.tuples(st.just("link"), _PATHS, _PATHS),
+    st.tuples(st.just("rename"), _PATHS, _PATHS, _FLAGS),
+    st.tuples(st.just("write"), _PATHS, _OFFSETS, st.binary(min_size=1, max_size=4)),
+    st.tuples(st.just("truncate"), _PATHS, st.integers(0, 9)),
+    st.tuples(st.just("chmod"), _PATHS, st.sampled_from([0o700, 0o755, 0o1777, 0o2700])),
+)
+"""Names and arguments of system calls, as both kinds of files have them."""
+
+
+def outcome(call: Callable[..., None], arguments: tuple[Any, ...]) -> int:
+    """What a system call returns: 0, or the errno."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 class TableFiles:

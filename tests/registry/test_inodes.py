@@ -21,7 +21,6 @@ from clufs.registry.commands import CommandId, MemberIn, MemberOut
 from clufs.registry.inode_commands import (
     AT_END,
     RENAME_EXCHANGE,
-    RENAME_NOREPLACE,
     ChangeInode,
     DropMade,
     LinkInode,
@@ -31,29 +30,7 @@ from clufs.registry.inode_commands import (
 )
 from clufs.registry.inodes import ROOT
 from clufs.registry.state import State
-from tests.registry.table_files import RealFiles, TableFiles
-
-_NAMES = st.sampled_from([b"a", b"b", b"c"])
-_PATHS = st.lists(_NAMES, min_size=1, max_size=3).map(b"/".join)
-_FLAGS = st.sampled_from([0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE])
-_OFFSETS = st.sampled_from([AT_END, 0, 1, 7])
-_CALLS = st.one_of(
-    st.tuples(st.sampled_from(["create", "mkdir", "mkdir", "symlink", "unlink", "rmdir"]), _PATHS),
-    st.tuples(st.just("link"), _PATHS, _PATHS),
-    st.tuples(st.just("rename"), _PATHS, _PATHS, _FLAGS),
-    st.tuples(st.just("write"), _PATHS, _OFFSETS, st.binary(min_size=1, max_size=4)),
-    st.tuples(st.just("truncate"), _PATHS, st.integers(0, 9)),
-    st.tuples(st.just("chmod"), _PATHS, st.sampled_from([0o700, 0o755, 0o1777, 0o2700])),
-)
-
-
-def outcome(call: Callable[..., None], arguments: tuple[Any, ...]) -> int:
-    """What a system call returns: 0, or the errno."""
-    try:
-        call(*arguments)
-    except OSError as error:
-        return error.errno or 0
-    return 0
+from tests.registry.table_files import CALLS, RealFiles, TableFiles, outcome
 
 
 @contextmanager
@@ -67,7 +44,7 @@ def real_directory() -> Iterator[RealFiles]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(_CALLS, max_size=25))
+@given(st.lists(CALLS, max_size=25))
 def test_calls_in_any_order_end_as_on_a_real_directory(calls: list[tuple[Any, ...]]) -> None:
     with real_directory() as real:
         table = TableFiles(os.geteuid(), os.getegid())
