@@ -59,7 +59,7 @@ def test_the_table_of_a_lease_is_what_the_defaults_make() -> None:
     for shown, name in rows:
         assert f"{getattr(LeaseTimeline(), name):.1f}" == shown, name
     properties = {name for name, one in vars(LeaseTimeline).items() if isinstance(one, property)}
-    assert {name for _, name in rows} == properties - {"pet_s"}
+    assert {name for _, name in rows} == properties - {"pet_s", "supervisor_s"}
 
 
 @pytest.mark.parametrize(
@@ -72,4 +72,4 @@ def test_any_lease_ends_here_before_it_ends_there(io_s: float, watchdog_s: float
     assert line.renew_s + 2 * (line.renew_s + line.io_timeout_s) >= line.warn_s >= 2 * line.retry_s
     # The watchdog was last reset before fail_s, so it fires before the others may go on by the slower clock.
     assert line.fail_s + line.watchdog_s <= line.dead_s < line.takeover_s / (1 + CLOCK_DRIFT)
-    assert line.pet_s < line.watchdog_s
+    assert line.pet_s < line.supervisor_s < line.watchdog_s

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
+from typing import Protocol
 
 from clufs.storage.records import LeaseState, MemberRecord
 from clufs.storage.sealing import Flaw
@@ -104,7 +105,12 @@ class Sight:
         return max(0.0, self.read_s - self.changed_s)
 
     @property
-    def state(self) -> OnDisk:
+    def hears(self) -> frozenset[int]:
+        """Whom it hears on the network, as it says."""
+        return self.record.hears if self.record is not None else frozenset()
+
+    @property
+    def on_disk(self) -> OnDisk:
         """What follows from it."""
         record = self.record
         if record is None:
@@ -172,32 +178,41 @@ class Neighbour:
         return f"unheard on the network, {self.on_disk} on disk"
 
 
+class Witness(Protocol):
+    """What is known of a member's slot: a Sight, or what was told of one."""
+
+    @property
+    def on_disk(self) -> OnDisk:
+        """What follows from it."""
+
+    @property
+    def hears(self) -> frozenset[int]:
+        """Whom the member hears on the network, as it says."""
+
+
 def neighbours(
-    watches: Iterable[DiskWatch], members: Iterable[int], heard: frozenset[int]
+    luns: Iterable[Mapping[int, Witness]], members: Iterable[int], heard: frozenset[int]
 ) -> dict[int, Neighbour]:
     """Every one of `members`, from what all LUNs say that can be read, and whom we hear on the network."""
-    sights = [watch.sights for watch in watches]
-    states = {member: _best(member, sights) for member in members}
+    known = list(luns)
+    states = {member: _best(member, known) for member in members}
     hearing = {
-        member: seen[member].record
-        for seen in sights
-        for member in states
-        if states[member] in (OnDisk.ALIVE, OnDisk.SLOW) and member in seen
+        member: witnesses[member].hears
+        for witnesses in known
+        for member, state in states.items()
+        if state in (OnDisk.ALIVE, OnDisk.SLOW) and member in witnesses
     }
     return {
-        member: Neighbour(member, state, member in heard, _heard_by(member, hearing))
+        member: Neighbour(
+            member,
+            state,
+            member in heard,
+            frozenset(one for one, hears in hearing.items() if one != member and member in hears),
+        )
         for member, state in states.items()
     }
 
 
-def _best(member: int, sights: Iterable[Mapping[int, Sight]]) -> OnDisk:
-    said = {seen[member].state for seen in sights if member in seen}
+def _best(member: int, luns: Iterable[Mapping[int, Witness]]) -> OnDisk:
+    said = {witnesses[member].on_disk for witnesses in luns if member in witnesses}
     return next((state for state in _HOPE if state in said), OnDisk.ABSENT)
-
-
-def _heard_by(member: int, hearing: Mapping[int, MemberRecord | None]) -> frozenset[int]:
-    return frozenset(
-        other
-        for other, record in hearing.items()
-        if other != member and record is not None and member in record.hears
-    )

@@ -83,7 +83,7 @@ class MemberRecord(Record):
     @property
     def hears(self) -> frozenset[int]:
         """The members whose bit is set."""
-        return frozenset(bit + 1 for bit in range(64) if self.heard >> bit & 1)
+        return members_of(self.heard)
 
 
 @dataclass(frozen=True)
@@ -124,3 +124,8 @@ def bitmap(members: frozenset[int] | set[int]) -> int:
     if any(not 1 <= member <= 64 for member in members):
         raise ValueError(f"no bit for each of {sorted(members)}")
     return sum(1 << member - 1 for member in members)
+
+
+def members_of(bits: int) -> frozenset[int]:
+    """The members whose bit is set."""
+    return frozenset(bit + 1 for bit in range(64) if bits >> bit & 1)

@@ -25,7 +25,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Pair(Generic[R]):
-    """What a pair holds. sequence: of `record`; 0 without one.
+    """What a pair holds. sequence: of `record`; 0 without one. older: what stands in the other block.
 
     flaws: why each block that was not taken was not; a block that was never written is no flaw.
     """
@@ -33,6 +33,7 @@ class Pair(Generic[R]):
     sequence: int
     record: R | None
     flaws: tuple[str, ...] = ()
+    older: R | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Slot:
 
 def read_pair(kind: type[R], place: Place, data: bytes, cluster: int) -> Pair[R]:
     """What two blocks read at `place` hold."""
-    best: Pair[R] = Pair(0, None)
+    found: list[tuple[int, R]] = []
     flaws = []
     for turn in range(PAIR_BLOCKS):
         block = data[turn * BLOCK_BYTES : (turn + 1) * BLOCK_BYTES]
@@ -57,9 +58,12 @@ def read_pair(kind: type[R], place: Place, data: bytes, cluster: int) -> Pair[R]
             if bad.flaw != Flaw.EMPTY:
                 flaws.append(str(bad))
             continue
-        if sequence > best.sequence:
-            best = Pair(sequence, record)
-    return Pair(best.sequence, best.record, tuple(flaws))
+        found.append((sequence, record))
+    if not found:
+        return Pair(0, None, tuple(flaws))
+    found.sort(key=lambda one: one[0], reverse=True)
+    older = found[1][1] if len(found) > 1 else None
+    return Pair(*found[0], tuple(flaws), older)
 
 
 def next_write(place: Place, record: Record, sequence: int) -> tuple[int, bytes]:

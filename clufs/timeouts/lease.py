@@ -16,6 +16,9 @@ CLOCK_DRIFT = 0.01
 QUEUED_WRITE_S = 30.0
 """The longest life of a write that a dead machine had handed over: the kernel's own timeout of a SCSI disk."""
 
+SUPERVISOR_LOOK_S = 0.5
+"""How often the supervisor looks at its clock: half a second is nothing to the seconds that it waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimeline:
@@ -80,6 +83,18 @@ class LeaseTimeline:
         return self.dead_s * (1 + CLOCK_DRIFT) + QUEUED_WRITE_S
 
     @property
+    def supervisor_s(self) -> float:
+        """What the supervisor is set to: it looks at its clock now and then, and has yet to kill."""
+        return max(self.watchdog_s / 2, self.watchdog_s - 2 * SUPERVISOR_LOOK_S)
+
+    @property
     def pet_s(self) -> float:
         """How often the watchdog is reset: a pause of a quarter of its time is no reason for a reset."""
         return min(self.io_timeout_s, self.watchdog_s / 4)
+
+
+LUN_AGAIN_S = 0.1
+"""The pause after all paths to a LUN of clufs' own have failed; most failures take their own time."""
+
+LEASE_END_S = 5.0
+"""How long the lease process may take for its goodbye to the LUNs before it is killed."""

@@ -103,7 +103,9 @@ def test_a_pair_is_written_in_turn() -> None:
         lba, block = next_write(place, record, sequence)
         assert lba == 40 + (sequence + 1) % 2
         put(disk, place, (lba, block))
-        assert read_pair(MemberRecord, place, bytes(disk), OURS) == Pair(sequence + 1, record)
+        found = read_pair(MemberRecord, place, bytes(disk), OURS)
+        assert (found.sequence, found.record, found.flaws) == (sequence + 1, record, ())
+        assert (found.older.view if found.older else -1) == sequence - 1
 
 
 def test_a_slot_with_the_record_of_another_member_is_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clufs.storage.lease import DiskWatch, Lease, OnDisk, Standing, neighbours
+from clufs.storage.lease import DiskWatch, Lease, OnDisk, Sight, Standing, neighbours
 from clufs.storage.records import LeaseState, MemberRecord, bitmap
 from clufs.storage.sealing import Flaw
 from clufs.storage.slots import Pair, Slot
@@ -37,7 +37,7 @@ class Reader:
         self.watch.looked(at_s, at_s + 1, found)
 
     def finds(self, member: int) -> OnDisk:
-        return self.watch.sights[member].state
+        return self.watch.sights[member].on_disk
 
 
 # ------------------------------------------------------------------ our own
@@ -143,14 +143,14 @@ def test_a_goodbye_is_no_death() -> None:
     gone = Slot(Pair(5, record(BRIE, state=LeaseState.ENDED)), Pair(0, None))
     for at_s in (0, 1000):
         watch.looked(at_s, at_s, [(BRIE, gone)])
-    assert watch.sights[BRIE].state == OnDisk.ENDED
+    assert watch.sights[BRIE].on_disk == OnDisk.ENDED
 
 
 def test_a_new_life_may_begin_its_sequence_anew() -> None:
     watch = DiskWatch()
     watch.looked(0, 0, [(BRIE, Slot(Pair(50, record(BRIE)), Pair(0, None)))])
     watch.looked(20, 20, [(BRIE, Slot(Pair(1, record(BRIE, incarnation=5)), Pair(0, None)))])
-    assert watch.sights[BRIE].state == OnDisk.ALIVE
+    assert watch.sights[BRIE].on_disk == OnDisk.ALIVE
 
 
 @given(
@@ -183,7 +183,7 @@ def test_nobody_is_dead_for_others_before_its_own_watchdog_fired(
 # ------------------------------------------------------------------ disk and network
 
 
-def watch_of(states: dict[int, tuple[int, int]]) -> DiskWatch:
+def watch_of(states: dict[int, tuple[int, int]]) -> dict[int, Sight]:
     """member: (its sequence at the second look, 400 s after the first; whom it hears)."""
     watch = DiskWatch()
     for at_s in (0, 400):
@@ -192,7 +192,7 @@ def watch_of(states: dict[int, tuple[int, int]]) -> DiskWatch:
             shown = sequence if at_s else 1
             slots.append((member, Slot(Pair(shown, record(member, heard=heard)), Pair(0, None))))
         watch.looked(at_s, at_s, slots)
-    return watch
+    return watch.sights
 
 
 def test_unheard_but_alive_on_disk_is_told_from_dead() -> None:

@@ -1,0 +1,91 @@
+"""What ends this member if its lease process cannot: /dev/watchdog, and the supervisor that stands in for it.
+
+Once reset (`pet`), a watchdog wants to be reset again within its time. The hardware's resets the machine
+otherwise; the supervisor kills the member's processes. Where there is a device both are used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import socket
+import struct
+from contextlib import suppress
+from typing import Protocol
+
+from clufs.errors import MissingPart
+
+_SETTIMEOUT = 0xC0045706
+_PET = struct.Struct("=cd")
+_LET_GO = b"D"
+FRAME_BYTES = 64
+
+
+class Watchdog(Protocol):
+    """Both raise OSError where it is gone."""
+
+    def pet(self) -> None:
+        """Not now: begin to count anew. The first call arms it."""
+
+    def let_go(self) -> None:
+        """There is nothing left to watch over."""
+
+
+class Device:
+    """A kernel watchdog (Documentation/watchdog/watchdog-api.rst). It is armed by being opened."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        self._path = path
+        self._timeout_s = max(1, math.floor(timeout_s))
+        self._descriptor = -1
+
+    def pet(self) -> None:
+        """Raises MissingPart if the device cannot be set to less than what the lease allows; OSError."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            self._set()
+        os.write(self._descriptor, b"\0")
+
+    def _set(self) -> None:
+        wanted = struct.pack("i", self._timeout_s)
+        (found,) = struct.unpack("i", fcntl.ioctl(self._descriptor, _SETTIMEOUT, wanted))
+        if found > self._timeout_s:
+            self.let_go()
+            raise MissingPart(
+                f"{self._path} fires after {found} s, the LUN was formatted for {self._timeout_s} s:"
+                f" clufs lun format --watchdog {found}"
+            )
+
+    def let_go(self) -> None:
+        """Close it with the word that disarms it, unless the kernel was told that nothing may (nowayout)."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.write(self._descriptor, b"V")
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Supervised:
+    """The supervisor's line: a socket that it reads. The daemon holds it, too."""
+
+    def __init__(self, line: socket.socket, timeout_s: float) -> None:
+        self._line = line
+        self._pet = _PET.pack(b"P", timeout_s)
+
+    def pet(self) -> None:
+        """Raises OSError where the supervisor is gone; one that is slow has been told often enough."""
+        with suppress(BlockingIOError):
+            self._line.send(self._pet, socket.MSG_DONTWAIT)
+
+    def let_go(self) -> None:
+        """It watches over nothing from now on. Raises OSError."""
+        self._line.send(_LET_GO)
+
+
+def deadline(frame: bytes, now_s: float) -> float | None:
+    """When the supervisor shall fire after this frame; None: not at all."""
+    if frame == _LET_GO:
+        return None
+    _, timeout_s = _PET.unpack(frame)
+    return now_s + float(timeout_s)
