@@ -36,7 +36,6 @@ from clufs.dlm.node import Node
 from clufs.errors import MissingPart, MountError, ProgramError
 from clufs.fuse import loop, lowlevel, mount_point
 from clufs.fuse.groups import Groups
-from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.operations import Operations
 from clufs.fuse.owner_record import OwnerRecord, left_behind
@@ -281,7 +280,7 @@ class Daemon:
         self.journals.events.add("life-ended", why=why)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.applications.expelled)
-            nursery.start_soon(self.service.expelled, self._lock_handles())
+            nursery.start_soon(self.service.expelled, self.operations.lock_handles())
         self.ephemerals.all_lost()
 
     def _reborn(self) -> None:
@@ -289,9 +288,6 @@ class Daemon:
         node = Node(self.membership.name, 0, (), self.membership.incarnation)
         self.queries.node = node
         self.service.new_node(node)
-
-    def _lock_handles(self) -> list[LockHandle]:
-        return [h for h in self.operations.handles.values() if isinstance(h, LockHandle)]
 
     def _kill_within_s(self) -> float | None:
         quorum = self.config.quorum
@@ -457,7 +453,7 @@ class Daemon:
     def _tell_everybody(self) -> None:
         if not self.service.stopping:
             self.journals.events.add("stop", member=self.locks.node.member)
-            self.service.stop(self._lock_handles())
+            self.service.stop(self.operations.lock_handles())
 
     def close(self) -> None:
         """Unmount, detached if somebody still stands in it, and leave no record of owners."""

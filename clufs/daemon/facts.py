@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from clufs.cluster.interface import Peer
 from clufs.dlm.interface import Life
@@ -14,11 +14,6 @@ from clufs.member.runtime import Runtime
 from clufs.tree.cluster import CONFIRMED, FenceWord, MemberFacts, State, Votes
 from clufs.tree.lock_tree import LockTree
 from clufs.tree.metrics import Metrics
-
-if TYPE_CHECKING:
-    from clufs.fuse.lock_service import LockService
-    from clufs.fuse.operations import Operations
-    from clufs.tree.lock_tree import LockTree
 
 
 class Lives(Protocol):

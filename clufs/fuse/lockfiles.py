@@ -18,14 +18,17 @@ from clufs.errors import (
     OtherDirectory,
 )
 from clufs.fuse import loop, lowlevel, processes
-from clufs.fuse.lock_handle import READABLE, WRITABLE, PollHandle
+from clufs.fuse.lock_handle import READABLE, WRITABLE, LockHandle, PollHandle
 from clufs.registry.inode_commands import AT_END
 from clufs.tree.items import Caller, Directory, Item
 from clufs.tree.lockfiles import InodeDirectory, InodeFile, InodeItem, check_kind
 from clufs.tree.names import shown
+from clufs.tree.namespaces import INODES
+from clufs.tree.reserved import reserve
 
 if TYPE_CHECKING:
     from clufs.fuse.ephemeral import Ephemerals
+    from clufs.fuse.lock_service import LockService
     from clufs.fuse.lowlevel import Request
     from clufs.tree.journals import Refusals
 
@@ -35,9 +38,9 @@ _READ, _WRITE = 4, 2
 
 
 class InodeHandle:
-    """An open file of /clu/lockfiles."""
+    """An open file of /clu/lockfiles. locks: what flock(2) has made of it, None before."""
 
-    __slots__ = ("append", "file", "node", "refusals")
+    __slots__ = ("append", "file", "locks", "node", "refusals")
     owner = None
 
     def __init__(self, file: InodeFile, node: int, flags: int, refusals: Refusals) -> None:
@@ -45,6 +48,15 @@ class InodeHandle:
         self.node = node
         self.append = bool(flags & os.O_APPEND)
         self.refusals = refusals
+        self.locks: LockHandle | None = None
+
+    def lock_handle(self, service: LockService) -> LockHandle:
+        """The open as one of a lock file, whose lock is this file's."""
+        if self.locks is None:
+            file = reserve(service.tree, INODES).file_of(self.file.lock_name)
+            file.path = self.file.path
+            self.locks = LockHandle(service, file, self.node, read_write=False, created=False)
+        return self.locks
 
     def must_ask(self, offset: int) -> bool:
         """Whether this member may lack what another one was answered."""
@@ -92,6 +104,8 @@ class InodeHandle:
 
     def release(self) -> None:
         """The last close."""
+        if self.locks is not None:
+            self.locks.release()
         if not self.file.lookups:
             self.file.forgotten()
 

@@ -149,7 +149,10 @@ def _await_ends(pidfds: dict[int, int]) -> None:
 
 
 def openers(mount: Mount) -> list[tuple[int, int]]:
-    """The processes with a lock file of a stale mount open read-write: (pid, start time)."""
+    """The processes with a file of a stale mount open by which they may hold a lock: (pid, start time).
+
+    flock(2) asks for no access: any descriptor may own a lock.
+    """
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit() and _has_open(entry, mount):
@@ -167,12 +170,8 @@ def _has_open(pid: str, mount: Mount) -> bool:
     for descriptor in descriptors:
         try:
             target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
-            if not target.startswith(f"{mount.path}/locks/"):
-                continue
-            info = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text()
         except OSError:
             continue
-        fields = dict(line.split(":\t", 1) for line in info.splitlines() if ":\t" in line)
-        if int(fields.get("flags", "0"), 8) & os.O_ACCMODE == os.O_RDWR:
+        if target.startswith((f"{mount.path}/locks/", f"{mount.path}/lockfiles/")):
             return True
     return False

@@ -210,6 +210,12 @@ class Operations(Names):
         """A write, straight from the extension: bytes taken, -errno, or None when it waits."""
         return self.handles[fh & _FH_MASK].write(request, data)
 
+    def lock_handles(self) -> list[LockHandle]:
+        """The opens by which locks are held and awaited."""
+        opened = self.handles.values()
+        handles = [one.locks if isinstance(one, InodeHandle) else one for one in opened]
+        return [one for one in handles if isinstance(one, LockHandle)]
+
     def lock_now(
         self,
         request: Request,
@@ -225,6 +231,8 @@ class Operations(Names):
     ) -> int | None:
         """flock(2) or fcntl(2), straight from the extension: 0, -errno, or None when it waits."""
         handle = self.handles.get(fh & _FH_MASK)
+        if isinstance(handle, InodeHandle):
+            handle = handle.lock_handle(self.service)
         if not isinstance(handle, LockHandle):
             return -errno.ENOLCK
         return self.flocks.lock(handle, request, op, kind, sleep)

@@ -23,7 +23,7 @@ from clufs.errors import (
 from clufs.tree.elsewhere import Elsewhere, Nobody
 from clufs.tree.items import Attributes, Caller, Directory, Item
 from clufs.tree.names import SUB, check_depth, check_lock_name, shown
-from clufs.tree.namespaces import PUBLIC, RESERVED, Namespace, Store, check_mode, mode_made
+from clufs.tree.namespaces import HIDDEN, PUBLIC, Namespace, Store, check_mode, mode_made
 
 if TYPE_CHECKING:
     from clufs.dlm.node import Node
@@ -453,7 +453,7 @@ class LocksRoot(Directory):
         if directory is not None and directory.dropped and not directory.in_use:
             del self.tree.directories[name]
             return None
-        return directory if name != RESERVED else None
+        return directory if name not in HIDDEN else None
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
         for key, directory in list(self.tree.directories.items()):
@@ -465,7 +465,7 @@ class LocksRoot(Directory):
             raise NameExists(f"namespace '{shown(name)}' is there already")
         if name.endswith(SUB):
             raise InvalidRequest(f"a namespace may not end in '.sub': '{shown(name)}'")
-        if name == RESERVED:
+        if name in HIDDEN:
             raise InvalidRequest(f"'{shown(name)}' is for the locks of clufs itself")
         uid, gid, mode = caller.uid, caller.gid, mode_made(mode)
         self.tree.need_quorum()

@@ -26,6 +26,7 @@ from clufs.registry.inode_commands import (
 )
 from clufs.registry.inodes import ROOT, Inode, InodeTable
 from clufs.tree.items import NUMBER_MAX, Attributes, Caller, Directory, Item
+from clufs.tree.namespaces import INODES
 
 LOCKFILES = b"lockfiles"
 _BLOCK_BYTES = 512
@@ -109,6 +110,11 @@ class InodeItem(Item):
         if known is not None:
             self._inode = known
         return self._inode
+
+    @property
+    def lock_name(self) -> bytes:
+        """The resource block of the locks that flock(2) takes on it, whatever its name."""
+        return INODES + b"/%d" % shown_number(self.key)
 
     @property
     def is_gone(self) -> bool:

@@ -10,6 +10,10 @@ from clufs.errors import InvalidRequest
 PUBLIC = b"public"
 RESERVED = b".caa"
 """The namespace of the locks that clufs asks for itself: nobody else uses it, root alone sees it."""
+INODES = b".lockfiles"
+"""The namespace of the locks that flock(2) and fcntl(2) take on files of /clu/lockfiles."""
+HIDDEN = (RESERVED, INODES)
+"""Namespaces that are not in /clu/locks, so that nobody asks for a lock of them by name."""
 MODES = (0o700, 0o770, 0o777)
 
 

@@ -1,7 +1,8 @@
-"""`.caa`, the namespace of the locks that clufs asks for itself.
+"""`.caa`, the namespace of the locks that clufs asks for itself, and that of locks on lockfiles.
 
-It is not in /clu/locks, so that nobody asks for one of them; root reads who holds and awaits them in
-/clu/status/locks/.caa. The block names are `.caa/planner` and `.caa/app/<resource>`.
+They are not in /clu/locks, so that nobody asks for one of them; root reads who holds and awaits them in
+/clu/status/locks/.caa and .lockfiles. The block names are `.caa/planner` and `.caa/app/<resource>`,
+and `.lockfiles/<st_ino>`: whatever the file's name is by then.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from clufs.errors import HostDown
 from clufs.tree.items import Caller, Item
 from clufs.tree.lock_reports import MirroredDirectory
 from clufs.tree.lock_tree import LockDirectory, LockFile, LockTree
-from clufs.tree.namespaces import RESERVED, Namespace
+from clufs.tree.namespaces import HIDDEN, RESERVED, Namespace
 
 if TYPE_CHECKING:
     from clufs.dlm.rsb import ResourceBlock
@@ -33,7 +34,8 @@ class ReservedDirectory(LockDirectory):
     __slots__ = ()
 
     def __init__(self, tree: LockTree, key: bytes, parent: LockDirectory | None) -> None:
-        super().__init__(tree, key, Namespace(RESERVED, 0, 0, 0o700), parent)
+        name = key.partition(b"/")[0]
+        super().__init__(tree, key, Namespace(name, 0, 0, 0o700), parent)
 
     def file_of(self, key: bytes) -> LockFile:
         """The item of a lock that is about to be asked for, so that the lists have its name."""
@@ -50,7 +52,7 @@ class ReservedDirectory(LockDirectory):
         return found
 
     def _holds_directory(self, name: bytes) -> bool:
-        return self.parent is None and name == APPLICATIONS
+        return self.key == RESERVED and name == APPLICATIONS
 
     def find(self, name: bytes) -> Item | None:
         if self._holds_directory(name):
@@ -69,7 +71,7 @@ class ReservedDirectory(LockDirectory):
         return self._file(name) if facts is not None else None
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
-        if self.parent is None:
+        if self.key == RESERVED:
             yield APPLICATIONS, self.directory(APPLICATIONS)
         for name, file in list(self.files.items()):
             if file.exists:
@@ -78,7 +80,7 @@ class ReservedDirectory(LockDirectory):
     async def ask_locked(self) -> list[tuple[bytes, Item]]:
         names = self.locked_names() | await self.tree.elsewhere.names(self.key)
         names |= self.tree.guests_in(self.key)
-        if self.parent is None:
+        if self.key == RESERVED:
             names.add(APPLICATIONS)
         return [
             (name, self.directory(name) if self._holds_directory(name) else self._file(name))
@@ -89,32 +91,35 @@ class ReservedDirectory(LockDirectory):
         """It stays."""
 
 
-def reserve(tree: LockTree) -> ReservedDirectory:
-    """The reserved namespace of this member; made where it is asked for first."""
-    known = tree.directories.get(RESERVED)
-    return (
-        known if isinstance(known, ReservedDirectory) else ReservedDirectory(tree, RESERVED, None)
-    )
+def reserve(tree: LockTree, name: bytes = RESERVED) -> ReservedDirectory:
+    """A hidden namespace of this member; made where it is asked for first."""
+    known = tree.directories.get(name)
+    return known if isinstance(known, ReservedDirectory) else ReservedDirectory(tree, name, None)
 
 
 class LockReports(MirroredDirectory):
-    """/clu/status/locks: all that /clu/locks has, and the reserved namespace."""
+    """/clu/status/locks: all that /clu/locks has, and the hidden namespaces."""
 
-    __slots__ = ("_reserved",)
+    __slots__ = ("_hidden",)
 
     def __init__(self, tree: LockTree, show: Callable[[ResourceBlock], bytes]) -> None:
         super().__init__(tree.root, show)
-        self._reserved = reserve(tree)
+        self._hidden = {name: reserve(tree, name) for name in HIDDEN}
 
     def find(self, name: bytes) -> Item | None:
-        return self._mirror(self._reserved) if name == RESERVED else super().find(name)
+        hidden = self._hidden.get(name)
+        return self._mirror(hidden) if hidden is not None else super().find(name)
 
     async def seek(self, name: bytes, caller: Caller) -> Item | None:
-        return self.find(name) if name == RESERVED else await super().seek(name, caller)
+        return self.find(name) if name in self._hidden else await super().seek(name, caller)
+
+    def _of_hidden(self) -> Iterator[tuple[bytes, Item]]:
+        for name, hidden in self._hidden.items():
+            yield from self._mirrored(name, hidden)
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
         yield from super().names()
-        yield from self._mirrored(RESERVED, self._reserved)
+        yield from self._of_hidden()
 
     async def ask_names(self) -> list[tuple[bytes, Item]]:
-        return [*await super().ask_names(), *self._mirrored(RESERVED, self._reserved)]
+        return [*await super().ask_names(), *self._of_hidden()]

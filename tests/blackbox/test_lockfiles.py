@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -284,3 +285,64 @@ def test_the_attribute_is_0_or_1_and_a_directorys(here: Path) -> None:
         with pytest.raises(OSError) as raised:
             os.setxattr(path, "user.clu.ephemeral", value)
         assert raised.value.errno == number
+
+
+# ------------------------------------------------- flock(2) on them
+
+
+def may_lock(fd: int, how: int) -> bool:
+    """Whether flock(2) gives it at once."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_flock_is_the_files_whatever_its_name(here: Path) -> None:
+    (here / "f").touch()
+    one = os.open(here / "f", os.O_RDONLY)
+    fcntl.flock(one, fcntl.LOCK_EX)
+    os.link(here / "f", here / "linked")
+    os.rename(here / "f", here / "renamed")
+    for name in ("linked", "renamed"):
+        other = os.open(here / name, os.O_RDONLY)
+        assert not may_lock(other, fcntl.LOCK_SH)
+        os.close(other)
+    (here / "f").touch()
+    other = os.open(here / "f", os.O_RDONLY)
+    assert may_lock(other, fcntl.LOCK_EX)
+    os.close(one)
+    again = os.open(here / "linked", os.O_RDONLY)
+    until(lambda: may_lock(again, fcntl.LOCK_EX), "the release by the close")
+    os.close(again)
+    os.close(other)
+
+
+def test_who_waits_for_flock_on_a_file_is_in_the_report(
+    clu: Clu, here: Path, program: Programs
+) -> None:
+    (here / "f").touch()
+    number = str((here / "f").stat().st_ino)
+    holder, waiter = program(here), program(here)
+    for one in (holder, waiter):
+        one.run("import fcntl; fd = os.open('f', os.O_RDONLY)")
+    holder.run("fcntl.flock(fd, fcntl.LOCK_SH)")
+    waiter.begin("fcntl.flock(fd, fcntl.LOCK_EX)")
+    until(lambda: clu.queue(number, "WAITING", ".lockfiles"), "the wait")
+    assert clu.queue(number, "GRANTED", ".lockfiles")[0].split()[1] == "PR"
+    holder.process.kill()
+    assert waiter.hear() is None
+    assert clu.queue(number, "GRANTED", ".lockfiles")[0].split()[1] == "EX"
+
+
+@pytest.mark.parametrize("directory", ["lockfiles", "locks/public"])
+def test_who_held_by_flock_does_not_outlive_a_kill_of_the_daemon(
+    clu: Clu, program: Programs, directory: str
+) -> None:
+    holder = program(clu.root / directory)
+    holder.run("import fcntl; fd = os.open('held', os.O_RDONLY | os.O_CREAT)")
+    holder.run("fcntl.flock(fd, fcntl.LOCK_EX)")
+    clu.stop(signal.SIGKILL)
+    clu.start()
+    assert holder.process.wait(20) == -signal.SIGKILL
