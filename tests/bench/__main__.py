@@ -68,12 +68,18 @@ def _many_locks(size: Size, directory: Path) -> Iterator[Row]:
         yield figure(key.replace("_", "-"), what, unit, [many[key]], target)
 
 
+def _applications(size: Size, directory: Path) -> Iterator[Row]:
+    with cluster.lab_up(directory / "applications") as members:
+        yield from checks.measure_members(size, members, directory)
+        yield from takeover.measure(size, members.lab, directory)
+
+
 _PARTS: dict[str, Callable[[Size, Path], Iterator[Row]]] = {
     "alone": _alone,
     "locks": _many_locks,
     "placement": placement.measure,
     "checks": checks.measure,
-    "applications": takeover.measure,
+    "applications": _applications,
     "cluster": cluster.measure,
     "recovery": recovery.measure,
 }

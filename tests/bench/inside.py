@@ -26,6 +26,7 @@ from tests.bench.crowd import writes_per_s
 from tests.bench.hand_over import queued, until
 
 _MESSAGE = bytes(100)
+_PAUSE_S = 0.002
 
 
 class Inside:
@@ -62,6 +63,19 @@ class Inside:
                 os.write(fd, request)
                 taken.append(perf_counter_ns() - begin)
         return [statistics.median(taken) / 1000 for taken in times]
+
+    def p99_us(self, name: str, window_s: float) -> float:
+        """The 99th percentile of a lock and its release, one every other millisecond."""
+        fd = self._file(name)
+        times: list[int] = []
+        end = time.monotonic() + window_s
+        while time.monotonic() < end or not times:
+            begin = perf_counter_ns()
+            os.write(fd, b"EX\n")
+            os.write(fd, b"UN\n")
+            times.append(perf_counter_ns() - begin)
+            time.sleep(_PAUSE_S)
+        return sorted(times)[len(times) * 99 // 100] / 1000
 
     def pairs_within(self, name: str, window_s: float) -> int:
         """How often this process got and gave back a lock in this time."""

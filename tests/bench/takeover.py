@@ -15,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 
 from clufs.lab import plan, processes
-from tests.bench.cluster import lab_up
 from tests.bench.measure import Size
 from tests.bench.report import Row, Target, figure
 from tests.cluster.lab import NAMES, Lab, within
@@ -35,16 +34,14 @@ _PARTS = {
 _PATIENCE_S = 60
 
 
-def measure(size: Size, directory: Path) -> Iterator[Row]:
+def measure(size: Size, lab: Lab, directory: Path) -> Iterator[Row]:
     """One application, and each time the member that runs it is killed."""
     found: list[dict[str, float]] = []
-    with lab_up(directory / "takeover") as members:
-        lab = members.lab
-        _register(lab, directory)
-        for _ in range(min(size.rounds, _ROUNDS)):
-            found.append(_kill(lab, directory))
-            if make_whole(lab, lambda member: None):
-                raise RuntimeError("the lab does not come back")
+    _register(lab, directory)
+    for _ in range(min(size.rounds, _ROUNDS)):
+        found.append(_kill(lab, directory))
+        if make_whole(lab, lambda member: None):
+            raise RuntimeError("the lab does not come back")
     whole = [one["whole"] * 1000 for one in found]
     yield figure("takeover", "a member killed: its application runs elsewhere", "ms", whole)
     what = "of that: until the engine gives it up"
