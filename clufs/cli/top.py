@@ -129,7 +129,8 @@ def screen(root: Path, before: Look | None, now: Look, height: int, width: int) 
     lines += _table(("MEMBER", "STATE", "VOTES", "INCARNATION", "ADDRESS"), now.members)
     if now.resources:
         room = height - len(lines) - _LOCKS_AT_LEAST - 3
-        lines += ["", *_table(("RESOURCE", "TARGET", "STATE", "MEMBER"), now.resources, room)]
+        resources = sorted(now.resources, key=_is_as_wanted)
+        lines += ["", *_table(("RESOURCE", "TARGET", "STATE", "MEMBER"), resources, room)]
     room = max(height - len(lines) - 2, 0)
     locks = [
         (name, f"{rate:,.1f}", *queues(root, name)) for rate, name in rates(before, now)[:room]
@@ -137,6 +138,12 @@ def screen(root: Path, before: Look | None, now: Look, height: int, width: int) 
     heads = ("LOCK", "REQUESTS/S", "GRANTED", "CONVERTING", "WAITING", "MASTER")
     lines += ["", *_table(heads, locks, room)]
     return [line[:width] for line in lines[:height]]
+
+
+def _is_as_wanted(resource: tuple[str, ...]) -> bool:
+    """Whether its state is its target; those that are not come first, each kind by name."""
+    _, target, state, _ = resource
+    return state == target
 
 
 def _headline(now: Look) -> str:
