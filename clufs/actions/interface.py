@@ -40,7 +40,8 @@ class ActionResult:
 
     ok: it did what its entry asks; a check: the application runs. why: one sentence for the history; if ok, too.
     exit_status: of its process, negative for the signal it died of; None if it could not be run or was
-    ended after SCRIPT_TIMEOUT. output: the last of what it printed.
+    ended after SCRIPT_TIMEOUT. output: the last of what it printed. keeper_died: it was cut short by that,
+    and the next keeper ends all that is left of the application before anything else.
     """
 
     ok: bool
@@ -48,6 +49,7 @@ class ActionResult:
     exit_status: int | None
     timed_out: bool
     output: bytes
+    keeper_died: bool = False
 
 
 class ActionRunner(Protocol):

@@ -43,6 +43,7 @@ class _UnderWay:
     ended: trio.Event = field(default_factory=trio.Event)
     status: int = -1
     error: int = -1
+    keeper_died: bool = False
     tail: Tail = field(default_factory=Tail)
     lines: Lines = field(default_factory=Lines)
 
@@ -176,6 +177,7 @@ class Runner:
         connection.lose()
         self._connection = None
         for action in list(self._under_way.values()):
+            action.keeper_died = True
             action.end(-1, -1)
 
     def _hear(self, connection: _Connection, message: wire.ToDaemon) -> None:
@@ -252,6 +254,7 @@ class Runner:
                 with trio.move_on_after(ACTION_KILL_S):
                     await action.ended.wait()
                 return False
+            action.keeper_died = True
             return True
         finally:
             if not action.ended.is_set():
@@ -269,7 +272,8 @@ class Runner:
             why = f"{what} cannot be run: {os.strerror(action.error)}"
             return ActionResult(False, why, None, False, output)
         if action.error < 0:
-            return ActionResult(False, f"{what} was killed from outside", None, False, output)
+            why = f"{what} was killed from outside"
+            return ActionResult(False, why, None, False, output, action.keeper_died)
         status = os.waitstatus_to_exitcode(action.status)
         return ActionResult(is_success(spec, status), outcome(spec, status), status, False, output)
 

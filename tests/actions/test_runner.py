@@ -375,7 +375,7 @@ async def test_a_killed_keeper_is_replaced_and_its_applications_are_ended(
             nursery.start_soon(check)
             await on.wait()
             os.kill(found.keeper, signal.SIGKILL)
-        assert not results[0].ok
+        assert not results[0].ok and results[0].keeper_died
         assert await found.runner.running() == []
         assert not any(map(is_alive, pids(marks)))
         assert lost == [["app"]]

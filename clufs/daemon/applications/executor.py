@@ -275,6 +275,8 @@ class Executor:
         self._watch_no_more(application)
         application.stage = "stopping"
         result = await self._run(action, "stop")
+        if result.keeper_died:
+            result = _DONE  # the next keeper begins by ending all that is left of it
         if result.ok:
             await self._clear(action.order.resource)
         else:

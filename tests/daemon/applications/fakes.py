@@ -86,10 +86,14 @@ class MemberLocks:
 
 
 class Script:
-    """What an application's entries do: `fails` are entries that fail, `takes_s` how long each takes."""
+    """What an application's entries do: `fails` are entries that fail, `takes_s` how long each takes.
+
+    keeper_dies: entries during which it does.
+    """
 
     def __init__(self) -> None:
         self.fails: set[str] = set()
+        self.keeper_dies: set[str] = set()
         self.takes_s: dict[str, float] = {}
         self.prints: list[str] = []
 
@@ -130,6 +134,8 @@ class Machine:
             failed = failed or spec.resource not in self.left
         if spec.entry == "stop" and not failed:
             self.left.discard(spec.resource)
+        if spec.entry in script.keeper_dies:
+            return ActionResult(False, SAID, None, False, b"", keeper_died=True)
         return ActionResult(not failed, SAID, int(failed), patience.cancelled_caught, b"")
 
     async def end(self, resource: str) -> None:

@@ -163,6 +163,16 @@ async def test_a_stop_that_fails_keeps_the_lock_and_clear_gives_it_up(
     assert not member.space.queues[WEB] and member.entries[-1] == "killed"
 
 
+async def test_where_the_keeper_dies_during_a_stop_nothing_is_left_of_the_application(
+    member: Member, autojump_clock: MockClock
+) -> None:
+    await member.does(1, "start")
+    member.script.keeper_dies.add("stop")
+    member.script.fails.add("stop")
+    assert (await member.does(2, "stop")).ok
+    assert member.machine.left == set() and not member.space.queues[WEB]
+
+
 async def test_a_start_that_fails_keeps_the_lock_until_it_is_stopped(
     member: Member, autojump_clock: MockClock
 ) -> None:
