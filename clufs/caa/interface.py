@@ -231,6 +231,13 @@ class Ticked:
     """Time has passed: it is WakeAt's."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """The wall clock was set, forward by so much: delays are as long as they were."""
+
+    by_s: float
+
+
 Event: TypeAlias = (
     Ordered
     | ActionEnded
@@ -242,6 +249,7 @@ Event: TypeAlias = (
     | Registered
     | Unregistered
     | Ticked
+    | ClockSet
 )
 
 

@@ -20,6 +20,7 @@ from clufs.caa.groups import why_not_unregister
 from clufs.caa.interface import (
     ActionEnded,
     CheckFailed,
+    ClockSet,
     Command,
     Effect,
     Ended,
@@ -289,6 +290,11 @@ class Planner:
                 self.table.unsettle(resource.name)
             else:
                 self.table.remove(resource.name)
+
+    @_happened.register
+    def _set_clock(self, event: ClockSet) -> None:
+        self._recovery.shift(event.by_s)
+        self._joined = {member: at_s + event.by_s for member, at_s in self._joined.items()}
 
     @_happened.register
     def _tick(self, event: Ticked) -> None:

@@ -92,6 +92,8 @@ class Recovery:
         if not again.retry and all(one.member == again.avoid for one in able):
             self._later(resource, f"{again.cause}; no other member can run it", again.avoid)
             return
+        if again.avoid and not again.retry:
+            resource.retries += 1
         operation = self._operation("start", resource, again.reason, again.cause)
         self._core.begin(operation, self._started(operation, resource, again))
 
@@ -119,7 +121,7 @@ class Recovery:
 
     def _later(self, resource: Resource, cause: str, avoid: str = "") -> None:
         """Try again after a while, after a longer one each time; on `avoid` only if nobody else can."""
-        wait_s = min(CAA_RETRY_FIRST_S * 2**resource.retries, CAA_RETRY_MAX_S)
+        wait_s = _next_wait_s(resource)
         resource.retries += 1
         at_s = self._table.now_s + wait_s
         resource.again = Again(at_s, "tried again", avoid=avoid, retry=True)
@@ -186,7 +188,13 @@ class Recovery:
             cause = f"{why}; restart {resource.restart_count} of {attempts}"
             return Again(at_s, cause, prefer=resource.member)
         cause = f"{why}; RESTART_ATTEMPTS ({attempts}) used up there"
-        return Again(at_s, cause, Reason.SYSTEM, avoid=resource.member)
+        if not resource.retries:
+            return Again(at_s, cause, Reason.SYSTEM, avoid=resource.member)
+        wait_s = _next_wait_s(resource)
+        resource.retries += 1
+        cause += f" once more; tried again in {wait_s:.0f} s"
+        at_s = max(at_s, self._table.now_s + wait_s)
+        return Again(at_s, cause, Reason.SYSTEM, avoid=resource.member, retry=True)
 
     def _counted(self, resource: Resource) -> bool:
         """Count a check failure; True where FAILURE_THRESHOLD is reached within FAILURE_INTERVAL."""
@@ -201,9 +209,24 @@ class Recovery:
         return len(resource.failure_times_s) >= threshold
 
     def _calm(self, resource: Resource) -> None:
-        """Forget the starts that failed once it has run for long."""
-        if self._table.now_s - resource.changed_s > CAA_RETRY_MAX_S:
+        """Forget what failed before once it has run for long."""
+        long_s = min(2 * _next_wait_s(resource), CAA_RETRY_MAX_S)
+        checks_s = 2 * resource.profile.check_interval_s
+        if self._table.now_s - resource.changed_s > max(long_s, checks_s):
             resource.retries = 0
+
+    def shift(self, by_s: float) -> None:
+        """The wall clock was set: what is due, and what was counted, is as far away as before."""
+        self.timers = {name: at_s + by_s for name, at_s in self.timers.items()}
+        for resource in self._table.resources.values():
+            both: list[Resource | Monitor] = [resource, *resource.monitors.values()]
+            for counted in both:
+                if counted.failure_times_s:
+                    counted.failure_times_s = tuple(at + by_s for at in counted.failure_times_s)
+                    self._table.touch(resource)
+            if resource.again is not None:
+                resource.again = replace(resource.again, at_s=resource.again.at_s + by_s)
+                self._table.touch(resource)
 
     # Monitors.
 
@@ -385,3 +408,8 @@ class Recovery:
             if code and one.runs_on(member):
                 self._later(one, f"it could not leave {member}")
         return code
+
+
+def _next_wait_s(resource: Resource) -> float:
+    """How long the application would wait before it is tried again."""
+    return float(min(CAA_RETRY_FIRST_S * 2**resource.retries, CAA_RETRY_MAX_S))

@@ -6,12 +6,14 @@ After a boot nothing runs, and AUTO_START decides; otherwise a planner goes on w
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from clufs.caa.core import Core
 from clufs.caa.interface import Reason, UnderWay
 from clufs.caa.recovery import Recovery
 from clufs.caa.resources import OFFLINE, ONLINE, UNKNOWN, Again, Resource
 from clufs.caa.stories import Act, End, Operation, Outcome, Story, started, stopped
+from clufs.timeouts import CAA_RETRY_MAX_S
 
 _CAUSE = "another member plans now"
 _STRAY = "it runs on another member, too"
@@ -41,7 +43,10 @@ class Takeover:
                 self._under_way.setdefault(each.resource, []).append(each)
 
     def boot(self) -> None:
-        """The whole cluster was down: nothing runs. AUTO_START=0 starts what should have run before."""
+        """The whole cluster was down: nothing runs. AUTO_START=0 starts what should have run before.
+
+        Unless a planner that was lost before it could save anything has begun with that: this one goes on.
+        """
         for watched in self._table.resources.values():
             for member, monitor in watched.monitors.items():
                 before, monitor.online = monitor.state, False
@@ -60,28 +65,38 @@ class Takeover:
                 self._table.aim(resource, ONLINE)
                 cause = "the cluster has booted, and AUTO_START is 1"
                 resource.again = Again(0.0, cause, Reason.AUTOSTART)
+            self._go_on_with(resource)
 
     def go_on(self) -> None:
         """Adopt what is under way, believe what runs, and miss what does not."""
+        for resource in self._applications():
+            # By the clock of another member, which may have been another.
+            longest_s = max(resource.profile.failover_delay_s, CAA_RETRY_MAX_S)
+            again, latest_s = resource.again, self._table.now_s + longest_s
+            if again is not None and again.at_s > latest_s:
+                resource.again = replace(again, at_s=latest_s)
         self._recovery.members_lost(frozenset(self._recorded()) - frozenset(self._table.up))
         for resource in self._applications():
-            actions = sorted(self._under_way.get(resource.name, ()), key=lambda one: one.action)
-            acting = {action.member for action in actions}
-            holders = [one for one in self._holders(resource.name) if one not in acting]
-            if actions and (not holders or actions[-1].entry == "start"):
-                self._adopt(resource, actions)
-                for member in holders:
-                    if resource.member == member:
-                        why = f"it is being started on {actions[-1].member}"
-                        self._table.move(resource, OFFLINE, "", why)
-                    self.found(resource, member)
-                continue
-            for action in actions:
-                self._core.adopt(self._unclaimed(resource), self._also(resource, action), action)
-            if holders:
-                self._found(resource, holders)
-            elif resource.state != OFFLINE:
-                self._missing(resource)
+            self._go_on_with(resource)
+
+    def _go_on_with(self, resource: Resource) -> None:
+        actions = sorted(self._under_way.get(resource.name, ()), key=lambda one: one.action)
+        acting = {action.member for action in actions}
+        holders = [one for one in self._holders(resource.name) if one not in acting]
+        if actions and (not holders or actions[-1].entry == "start"):
+            self._adopt(resource, actions)
+            for member in holders:
+                if resource.member == member:
+                    why = f"it is being started on {actions[-1].member}"
+                    self._table.move(resource, OFFLINE, "", why)
+                self.found(resource, member)
+            return
+        for action in actions:
+            self._core.adopt(self._unclaimed(resource), self._also(resource, action), action)
+        if holders:
+            self._found(resource, holders)
+        elif resource.state != OFFLINE:
+            self._missing(resource)
 
     def _applications(self) -> list[Resource]:
         return [one for one in self._table.resources.values() if one.is_application]

@@ -59,7 +59,7 @@ ResourceCommand: TypeAlias = Register | Unregister | SaveResources | SaveDrained
 
 
 def saves(planner: int, records: Sequence[ResourceRecord]) -> Iterator[SaveResources]:
-    """The commands that save these records, each small enough to be proposed."""
+    """The commands that save these records, each small enough to be proposed; without any, that somebody plans."""
     batch: list[ResourceRecord] = []
     size = 0
     for record in records:
@@ -69,7 +69,7 @@ def saves(planner: int, records: Sequence[ResourceRecord]) -> Iterator[SaveResou
             batch, size = [], 0
         batch.append(record)
         size += cost
-    if batch:
+    if batch or not records:
         yield SaveResources(planner, batch)
 
 

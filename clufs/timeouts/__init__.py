@@ -250,6 +250,9 @@ SAVE_AGAIN_S = 0.5
 WALL_LOOK_S = 10.0
 """How often the planner looks at the wall clock while it waits for a time of day: somebody may set it."""
 
+WALL_SET_S = 1.0
+"""A wall clock that is so far from where the time since the boot would have it was set."""
+
 PLANNER_S = 10.0
 """How long a user's command waits for a member that plans: after the loss of one, its fencing comes first."""
 
@@ -363,7 +366,10 @@ It takes a few multicasts and writes to disk."""
 
 CAA_RETRY_FIRST_S, CAA_RETRY_MAX_S = 10.0, 600.0
 """An application that no member started is tried again after the first, then after twice as long each
-time. It is forgiven once it has run for the longest."""
+time; one whose restarts are used up on a member after the other in the same way, after the first change
+of member, which is at once. It is forgiven once it has run for twice as long as it would wait next, or for
+the longest, and through two checks: with the default CHECK_INTERVAL of 60 s, one whose check never succeeds
+moves at once, then after 20, 40, 80 s."""
 
 CAA_JOINED_S = 60.0
 """A member counts as just joined for so long: ACTIVE_PLACEMENT is judged anew with each of its monitors' words."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clufs.caa.records import ONLINE, ResourceRecord
 from clufs.registry.commands import Command
-from clufs.registry.resources import Register, SaveResources, Unregister
+from clufs.registry.resources import Register, SaveDrained, SaveResources, Unregister
 from clufs.tree.files import Registry
 from clufs.tree.journals import Events
 from clufs.tree.names import shown
@@ -23,6 +23,8 @@ def tell(events: Events, command: Command) -> None:
             events.add("registered" if command.new else "updated", resource=command.name)
         case Unregister():
             events.add("unregistered", resource=command.name)
+        case SaveDrained():
+            events.add("drained", members=",".join(command.members) or "-")
         case SaveResources():
             for record in command.records:
                 _tell_moves(events, record)

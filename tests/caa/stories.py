@@ -24,6 +24,7 @@ from clufs.caa.interface import (
     ActionEnded,
     Balance,
     CheckFailed,
+    ClockSet,
     Command,
     Drain,
     Effect,
@@ -173,6 +174,9 @@ class _Story:
             case ["until", time]:
                 day, hour, minute = (int(part) for part in time.split(":"))
                 return world.wait_until(SUNDAY_S + ((day * 24 + hour) * 60 + minute) * 60.0)
+            case ["clock", "set", "by", seconds]:
+                world.now_s += float(seconds)
+                return world.step(ClockSet(float(seconds)))
             case ["takeover", *silent]:
                 world.silent = set(silent)
                 return world.plan()

@@ -15,7 +15,7 @@ from clufs.caa.records import MonitorRecord, ResourceRecord, StartOrStop, Transi
 from clufs.errors import HostDown, NoQuorum
 from clufs.fuse.operations import Operations
 from clufs.registry.commands import Command, error_of
-from clufs.registry.resources import Register, SaveResources, Unregister
+from clufs.registry.resources import Register, SaveDrained, SaveResources, Unregister
 from clufs.registry.state import State
 from clufs.tree import library, resource_news
 from clufs.tree.control import Order
@@ -438,13 +438,21 @@ async def test_events_and_metrics_tell_of_stopped_resources_too(tmp_path: Path) 
         move = Transition(1.0, "ONLINE on provolone", "OFFLINE", "its check failed")
         record = ResourceRecord("web", restart_count=1, history=(move,))
         events = member.journals.events
-        for command in (Register("web", CAP, True), SaveResources(1, [record]), Unregister("web")):
+        for command in (
+            Register("web", CAP, True),
+            SaveResources(1, [record]),
+            SaveDrained(1, ["provolone", "pepicelli"]),
+            SaveDrained(1, []),
+            Unregister("web"),
+        ):
             resource_news.tell(events, command)
         lines = events.read(0, 10_000).decode().splitlines()
         assert [line.split(" ", 1)[1] for line in lines] == [
             "registered resource=web",
             "resource resource=web from=ONLINE\\040on\\040provolone to=OFFLINE"
             " why=its\\040check\\040failed",
+            "drained members=provolone,pepicelli",
+            "drained members=-",
             "unregistered resource=web",
         ]
         member.save(target="ONLINE", restart_count=1)

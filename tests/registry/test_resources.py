@@ -116,4 +116,4 @@ def test_many_records_go_in_commands_that_may_be_proposed() -> None:
     for command in found:
         assert command.planner == 3
         assert len(commands.encode(CommandId(1, 1, 1), command)) <= COMMAND_MAX_BYTES
-    assert list(saves(3, [])) == []
+    assert list(saves(3, [])) == [SaveResources(3, [])], "who plans is known from then on"

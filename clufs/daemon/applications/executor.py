@@ -85,7 +85,7 @@ class Executor:
 
     send: brings a message to the planner. planner: the number of the newest that was heard of.
     monitored: what the monitors of this member say, by resource. leaving: no planner is to count on it.
-    is_open: between the begin and the end of `run`.
+    is_open: between the begin and the end of `run`. on_planner: hears of each new planner, its member and number.
     """
 
     def __init__(
@@ -102,9 +102,10 @@ class Executor:
         self.planner = 0
         self.planner_member = ""
         self.planner_changed = trio.Event()
+        self.on_planner: Callable[[str, int], None] = lambda member, number: None
         self.monitored: dict[str, bool] = {}
         self.leaving = False
-        self._before = 0
+        self._before = self._first = 0
         self._fenced_at_s = -math.inf
         self._closed = ""
         self._given_up: dict[str, str] = {}
@@ -149,7 +150,9 @@ class Executor:
             return False
         if planner > self.planner:
             self._before, self.planner = self.planner, planner
+            self._first = self._first or planner
             self._ended.clear()
+            self.on_planner(sender, planner)
         if sender != self.planner_member:
             self.planner_member = sender
         self.planner_changed.set()
@@ -171,6 +174,7 @@ class Executor:
                 [name for name, online in self.monitored.items() if online],
                 [name for name, online in self.monitored.items() if not online],
                 dict(self._given_up),
+                self._first,
             )
         )
 

@@ -15,6 +15,9 @@ class Ground(Protocol):
     def wall(self) -> float:
         """The time by the wall clock, seconds since 1970."""
 
+    def since_boot(self) -> float:
+        """Seconds that nobody can set."""
+
     def lives(self) -> Mapping[str, int]:
         """The members of the view and their incarnations, in the order in which equals are preferred."""
 
@@ -26,6 +29,9 @@ class Ground(Protocol):
 
     def resources(self) -> Mapping[str, ResourceRecord]:
         """The registry's records, as applied here."""
+
+    def saved_by(self) -> int:
+        """The number of the planner that was the last to save anything."""
 
     def drained(self) -> Iterable[str]:
         """The members that a person has drained."""

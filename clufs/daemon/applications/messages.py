@@ -98,7 +98,8 @@ class Running(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Report(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     """What this member runs now, to the planner `planner`; unasked, too, when that changed by itself.
 
-    seen: the highest number of a planner before it that this daemon has heard of, 0 if of none.
+    seen: the highest number of a planner before it that this daemon has heard of, 0 if of none; first: the
+    lowest of any, this one included.
     online: monitored resources that are ONLINE here; offline: that are not. given_up: applications
     that this member ended with all others, nobody has started here since, and why, as want of quorum.
     """
@@ -110,6 +111,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
     online: list[str] = []
     offline: list[str] = []
     given_up: dict[str, str] = {}
+    first: int = 0
 
 
 class CheckFailed(msgspec.Struct, frozen=True, array_like=True, tag=5, gc=False):

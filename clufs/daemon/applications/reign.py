@@ -37,7 +37,7 @@ from clufs.daemon.applications.messages import (
 )
 from clufs.errors import ClufsError, OldPlanner
 from clufs.registry.resources import Register, Unregister
-from clufs.timeouts import INQUIRE_AGAIN_S, INQUIRY_S, SAVE_AGAIN_S, WALL_LOOK_S
+from clufs.timeouts import INQUIRE_AGAIN_S, INQUIRY_S, SAVE_AGAIN_S, WALL_LOOK_S, WALL_SET_S
 
 log = logging.getLogger("clufsd")
 
@@ -80,6 +80,7 @@ class Reign:
         self._drained: Sequence[str] | None = None
         self._endings: list[i.EndJob] = []
         self._dirty = trio.Event()
+        self._booted_at = ground.wall() - ground.since_boot()
         self._wake_at = math.inf
         self._wake_changed = trio.Event()
 
@@ -174,13 +175,17 @@ class Reign:
             drained=self._ground.drained(),
             incarnations=dict(self._up),
             silent_s=self._ground.silent_s(),
-            booted=not any(report.seen or report.running for report in reports.values()),
+            booted=all(self._saw_no_planner(report) for report in reports.values()),
             local=local_time,
         )
         self._step(self._members_changed())
         for member, report in reports.items():
             self._compare(member, report)
         self._reports.clear()
+
+    def _saw_no_planner(self, report: Report) -> bool:
+        """Whether no planner that this member has heard of has saved anything: what one begins with is on record."""
+        return not report.seen or (report.first or report.seen) > self._ground.saved_by()
 
     def _take(self, item: Item) -> None:
         match item:
@@ -196,6 +201,10 @@ class Reign:
                 self._hear(sender, message)
 
     def _step(self, event: i.Event) -> None:
+        by_s = self._clock_set_by()
+        if by_s:
+            self._booted_at += by_s
+            self._step(i.ClockSet(by_s))
         for effect in self._planner.step(self._ground.wall(), event):
             self._carry_out(effect)
 
@@ -391,11 +400,16 @@ class Reign:
         self._orders[effect.action] = (effect.member, order, effect.job)
         self._ground.send(effect.member, order)
 
+    def _clock_set_by(self) -> float:
+        """By how much the wall clock was set since it was looked at last, 0 if it was not."""
+        by_s = self._ground.wall() - self._ground.since_boot() - self._booted_at
+        return by_s if abs(by_s) >= WALL_SET_S else 0.0
+
     async def _wake(self) -> None:
         """The wall clock may be set: it is looked at again every so often."""
         while True:
             left_s = self._wake_at - self._ground.wall()
-            if left_s <= 0:
+            if left_s <= 0 or (self._clock_set_by() and self._wake_at < math.inf):
                 self._wake_at = math.inf
                 self._put.send_nowait(i.Ticked())
                 continue
@@ -406,7 +420,11 @@ class Reign:
     # ---------------------------------------------------------------- saving
 
     async def _save_all(self, over: trio.CancelScope) -> None:
-        """Save what has gathered, again and again; what fails is tried again, with what came since."""
+        """Save what has gathered, again and again; what fails is tried again, with what came since.
+
+        The first save says at least who plans: until then the cluster has not booted.
+        """
+        is_known = False
         while True:
             await self._dirty.wait()
             self._dirty = trio.Event()
@@ -414,9 +432,9 @@ class Reign:
             endings, self._endings = self._endings, []
             drained, self._drained = self._drained, None
             try:
-                if records:
+                if records or not is_known:
                     await self._ground.save(self.number, list(records.values()))
-                    records = {}
+                    records, is_known = {}, True
                 if drained is not None:
                     await self._ground.save_drained(self.number, drained)
             except OldPlanner as error:

@@ -75,13 +75,14 @@ class Applications:
         make_monitors: Callable[[Tell], Monitors],
         within_s: float = APPLICATION_STOP_S,
         wall: Callable[[], float] = time.time,
+        since_boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
         self._lives_of = lives
         self.name = lives.name
         self._locks = locks
         self.runner = runner
         self._within_s = within_s
-        self.wall = wall
+        self.wall, self.since_boot = wall, since_boot
         self._reign: Reign | None = None
         self._put, self._to_me = trio.open_memory_channel[Message](math.inf)
         specs = RegistrySpecs(lambda: self._state().files, self.resources)
@@ -300,6 +301,10 @@ class Applications:
         """The registry's records, as applied here."""
         return self._state().resources
 
+    def saved_by(self) -> int:
+        """The number of the planner that was the last to save anything."""
+        return self._state().resource_table.planner
+
     def drained(self) -> Sequence[str]:
         """The members that a person has drained."""
         return self._state().resource_table.drained
@@ -330,5 +335,9 @@ def applications_of(
 
     made = Applications(
         lives, InternalLocks(service), Runner(state, lost), MachineMonitors, within_s
+    )
+    events = service.journals.events
+    made.executor.on_planner = lambda member, number: events.add(
+        "planner", member=member, number=number
     )
     return made

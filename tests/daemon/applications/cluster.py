@@ -58,11 +58,6 @@ class _Runtime:
             receiver.service.received(self._member.name, body)
 
 
-def _wall() -> float:
-    """The wall clock goes with the clock of the test."""
-    return 1_700_000_000 + trio.current_time()
-
-
 class Member:
     """One member; a new life is a new `service`. machine: outlives its daemons."""
 
@@ -84,7 +79,8 @@ class Member:
         self.lives, self.is_cut = True, False
         self.runtime = _Runtime(self.cluster, self)
         self.locks = MemberLocks(self.cluster.space)
-        self.service = mine = Applications(self, self.locks, self.machine, self._plugs, wall=_wall)  # type: ignore[arg-type]
+        clocks = {"wall": self.cluster.wall, "since_boot": trio.current_time}
+        self.service = mine = Applications(self, self.locks, self.machine, self._plugs, **clocks)  # type: ignore[arg-type]
         with trio.CancelScope() as self.scope:
             for left in await self.machine.running():
                 await self.machine.end(left)
@@ -142,6 +138,7 @@ class Cluster:
         self.disk_s = 0.005
         self.saves = 0
         self.applied = 0
+        self.set_by_s = 0.0
         self.nursery = nursery
         self.members = {name: Member(self, name) for name in NAMES}
 
@@ -155,6 +152,10 @@ class Cluster:
         for member in self.members.values():
             if member.lives:
                 member.apply(command)
+
+    def wall(self) -> float:
+        """The wall clock goes with the clock of the test, and can be set."""
+        return 1_700_000_000 + trio.current_time() + self.set_by_s
 
     def script(self, name: str) -> Script:
         return self.scripts.setdefault(name, Script())

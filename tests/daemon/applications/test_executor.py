@@ -143,11 +143,12 @@ async def test_a_new_planner_hears_what_runs_what_is_under_way_and_the_end_of_it
     member.order(4, "start")
     await trio.sleep(1)
     member.executor.inquired("new", Inquiry(2))
-    assert member.told(Report) == [Report(2, 1, [], [UnderWay(1, 4, "web", "start")], [], [])]
+    started = UnderWay(1, 4, "web", "start")
+    assert member.told(Report) == [Report(2, 1, [], [started], first=1)]
     await until(lambda: bool(member.told(Done)), 60)
     assert member.said[-1] == ("new", member.told(Done)[0]) and member.told(Done)[0].planner == 1
     member.executor.inquired("new", Inquiry(2))
-    assert member.told(Report)[1] == Report(2, 1, [Running("web")])
+    assert member.told(Report)[1] == Report(2, 1, [Running("web")], first=1)
 
 
 async def test_a_stop_that_fails_keeps_the_lock_and_clear_gives_it_up(

@@ -400,6 +400,62 @@ async def test_a_monitor_may_speak_before_the_planner_knows_the_resource(
         await until(lambda: _online(clu, "net") == sorted(NAMES))
 
 
+async def test_a_clock_that_is_set_back_delays_no_failover(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web", FAILOVER_DELAY=30)
+        await clu.members[PROVOLONE].ask("start", "web", member=PEPICELLI)
+        clu.die(PEPICELLI)()
+        await until(lambda: clu.where("web") == "OFFLINE")
+        clu.set_by_s = -3600
+        await clu.runs("web", patience_s=60)
+
+
+async def test_the_next_planner_waits_no_hour_because_its_clock_is_behind(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web", FAILOVER_DELAY=30)
+        await clu.members[PROVOLONE].ask("start", "web", member=POLISHHAM)
+        clu.die(POLISHHAM)()
+        await until(lambda: clu.where("web") == "OFFLINE")
+        clu.nursery.start_soon(clu.members[POLISHHAM].run)
+        await trio.sleep(1)
+        clu.set_by_s = -3600
+        clu.die(PROVOLONE)()
+        await clu.runs("web", patience_s=700)
+
+
+async def test_a_planner_lost_before_it_has_saved_anything_does_not_end_the_boot(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        clu.register("web", AUTO_START=1)
+        clu.register("db", AUTO_START=1)
+        clu.script("web").takes_s["start"] = clu.script("db").takes_s["start"] = 3
+        clu.disk_s = 1000
+        await clu.boot()
+        await until(lambda: len(clu.entries("web") + clu.entries("db")) == 2)
+        fence = clu.die(PROVOLONE)
+        fence()
+        clu.disk_s = 0.005
+        await clu.runs("web")
+        await clu.runs("db")
+        starts = [entry for entry in clu.entries("web") + clu.entries("db") if "start" in entry]
+        assert len(starts) <= 3, "one of the two was lost with its member"
+
+
+async def test_the_next_planner_boots_nothing_again(autojump_clock: MockClock) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        await until(lambda: clu.saves == 1)
+        clu.register("web", AUTO_START=1)
+        clu.die(PROVOLONE)()
+        await trio.sleep(30)
+        assert clu.where("web") == "OFFLINE" and clu.entries("web") == []
+
+
 def _online(clu: Cluster, name: str) -> list[str]:
     return [one.member for one in clu.record(name).monitors if one.state == "ONLINE"]
 
