@@ -214,6 +214,10 @@ UNIT_ATTENTIONS_MAX = 16
 KEYS_READ_BYTES = 8192
 """Room for READ KEYS and READ FULL STATUS: 32 members with 4 paths each, and more than any array keeps."""
 
+FENCE_ROUNDS_MAX = 3
+"""So often a victim's key is taken away from a LUN in one fencing: a member registers once more at most before
+it sees its tombstone, and once more for a session that broke meanwhile."""
+
 REPORTS_REMEMBERED = 1000
 """Reports of locks of one namespace whose st_ino is kept after the kernel has forgotten them: `cp -a` looks twice."""
 

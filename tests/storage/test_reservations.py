@@ -181,13 +181,15 @@ async def test_a_fenced_member_writes_on_no_path_and_the_proof_says_so(victim_ho
         assert held is not None and held.key == KEY_A
 
 
-async def test_a_fencing_takes_three_commands_in_sequence_on_each_path() -> None:
+async def test_a_fencing_takes_three_commands_on_each_path_after_a_look_at_the_reservation() -> (
+    None
+):
     async with cluster((KEY_A, KEY_B)) as (_, (a, _)):
         for carrier in a.carriers:
             carrier.sent.clear()
         await r.fence("lun0", a.paths, KEY_A, KEY_B)
         out, back = "PERSISTENT RESERVE OUT", "PERSISTENT RESERVE IN"
-        assert [carrier.sent for carrier in a.carriers] == [[out, back, back]] * 2
+        assert [carrier.sent for carrier in a.carriers] == [[back, out, back, back]] * 2
 
 
 async def test_fencing_again_gives_a_certificate_again() -> None:
@@ -202,12 +204,12 @@ async def test_a_path_that_is_cut_is_named_and_the_rest_is_proof() -> None:
     async with cluster((KEY_A, KEY_B)) as (array, (a, b)):
         a.carriers[1].dead = True
         proof = await r.fence("lun0", a.paths, KEY_A, KEY_B)
-        assert proof.unproven == (array.url(portal=1),)
+        assert proof.unproven == (r.Unproven(array.url(portal=1), "dead"),)
         assert [one.path for one in proof.proofs] == [array.url(portal=0)]
         for path in (0, 1):
             with pytest.raises(ReservationConflict):
                 await b.write(path)
-        assert proof.lines()[-1] == f"PATH={array.url(portal=1)} no answer"
+        assert proof.lines()[-1] == f"PATH={array.url(portal=1)} no answer: dead"
         assert proof.lines()[0].startswith(
             "LUN=lun0 VICTIM=0x00c1000200000007 BY=0x00c1000100000007 TIME_NS="
         )
@@ -217,9 +219,9 @@ async def test_no_path_no_certificate() -> None:
     async with cluster((KEY_A, KEY_B)) as (_, (a, b)):
         for carrier in a.carriers:
             carrier.dead = True
-        with pytest.raises(NotFenced, match="no path answered: dead"):
+        with pytest.raises(NotFenced, match=r"no path answered: .*dead"):
             await r.fence("lun0", a.paths, KEY_A, KEY_B)
-        with pytest.raises(NotFenced, match="there is none"):
+        with pytest.raises(NotFenced, match="no path"):
             await r.fence("lun0", [], KEY_A, KEY_B)
         await b.write()
 
@@ -227,10 +229,8 @@ async def test_no_path_no_certificate() -> None:
 async def test_who_was_fenced_fences_nobody() -> None:
     async with cluster((KEY_A, KEY_B, KEY_C)) as (_, (a, b, _)):
         await r.fence("lun0", a.paths, KEY_A, KEY_B)
-        with pytest.raises(NotFenced, match="still registered"):
-            await r.fence("lun0", b.paths, KEY_B, KEY_A)
         with pytest.raises(NotFenced, match="our own key is not registered"):
-            await r.fence("lun0", b.paths, KEY_B, 99)
+            await r.fence("lun0", b.paths, KEY_B, KEY_A)
         with pytest.raises(NotFenced, match="nobody fences itself"):
             await r.fence("lun0", a.paths, KEY_A, KEY_A)
 
@@ -265,7 +265,7 @@ async def test_a_lun_that_nobody_reserved_is_reserved_first() -> None:
 async def test_an_array_that_forgets_everything_proves_nothing() -> None:
     async with cluster((KEY_A, KEY_B)) as (array, (a, _)):
         array.units[0].reservations.lose()
-        with pytest.raises(NotFenced, match="our own key"):
+        with pytest.raises(NotFenced, match=r"no path answered: .* reserved for others"):
             await r.fence("lun0", a.paths, KEY_A, KEY_B)
 
 
@@ -328,7 +328,7 @@ async def test_a_member_is_fenced_on_tgtd_too(tmp_path: Path) -> None:
         proof = await r.fence("lun0", a.paths, KEY_A, KEY_B)
         assert not proof.aborted and not proof.already
         assert set(proof.proofs[0].keys) == {KEY_A, KEY_C}
-        assert len(a.carriers[0].sent) == 4
+        assert len(a.carriers[0].sent) == 5
         with pytest.raises(ReservationConflict):
             await b.write()
         await other.write()
