@@ -154,7 +154,9 @@ def test_more_events_than_the_kernel_keeps_end_with_the_truth(cable: Namespace) 
     cable.ip("link set here up")
     cable.ip("link set there up")
     cable.process.send_signal(signal.SIGSTOP)
-    storm = [f"addr add 10.{n // 250}.{n % 250}.1/24 dev here" for n in range(2500)]  # 10.9.8.1, too
+    storm = [
+        f"addr add 10.{n // 250}.{n % 250}.1/24 dev here" for n in range(2500)
+    ]  # 10.9.8.1, too
     cable.batch(storm)
     cable.process.send_signal(signal.SIGCONT)
     assert cable.told() == {"10.9.8.0 1"}

@@ -368,7 +368,9 @@ async def test_a_killed_keeper_is_replaced_and_its_applications_are_ended(
         results = []
 
         async def check() -> None:
-            results.append(await found.run("echo on; sleep 60", "check", on_line=lambda _: on.set()))
+            results.append(
+                await found.run("echo on; sleep 60", "check", on_line=lambda _: on.set())
+            )
 
         on = trio.Event()
         async with trio.open_nursery() as nursery:
