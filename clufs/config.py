@@ -104,9 +104,15 @@ class Quorum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The table [storage]. initiator: the iSCSI name of this member; without one it is made from the member's."""
+    """The table [storage].
+
+    initiator: the iSCSI name of this member; without one it is made from the member's. watchdog: a device, used
+    where it is there; empty: none. watchdog_command: what the supervisor starts when it fires.
+    """
 
     initiator: InitiatorName = ""
+    watchdog: Annotated[str, msgspec.Meta(pattern=r"^(/[^\x00]+)?\Z")] = "/dev/watchdog"
+    watchdog_command: tuple[Word, ...] = ()
 
 
 class Lun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from clufs.config import Config
 from clufs.daemon import lockfiles, process
 from clufs.daemon.applications.caa import ApplicationOrders
 from clufs.daemon.applications.service import applications_of
+from clufs.daemon.disk_lease import DiskLease
 from clufs.daemon.facts import ClusterFacts, add_gauges, add_metrics
 from clufs.daemon.luns import luns_directory, luns_of
 from clufs.daemon.membership import Membership, RegistryAccess, RegistryNamespaces
@@ -38,7 +40,7 @@ from clufs.fuse import loop, lowlevel, mount_point
 from clufs.fuse.groups import Groups
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.operations import Operations
-from clufs.fuse.owner_record import OwnerRecord, left_behind
+from clufs.fuse.owner_record import OwnerRecord
 from clufs.fuse.timers import Timers
 from clufs.member.queries import Queries
 from clufs.member.runtime import Hooks
@@ -87,19 +89,22 @@ class Daemon:
         self.place = place
         self.config = config
         self.store = store
-        self.membership = Membership(config, store)
+        self.disk_lease = DiskLease(config, place.mount_point, place.owners)
+        self.membership = Membership(config, store, self.disk_lease)
         self.membership.hooks = self._hooks()
         self.membership.expelled = self._expelled
         self.membership.reborn = self._reborn
         self.membership.begin()
         name, incarnation = self.membership.name, self.membership.incarnation
         self.journals = Journals(Member(name, incarnation, __version__))
-        self._clear_stale_mount()
+        self.disk_lease.events = self.journals.events
+        process.clear_stale_mount(place.mount_point, place.owners, self.journals.events)
         self.standing = trio.Event()
         self._is_ready = False
         self._installed_s = 0.0
         self._told_status = ""
         self._parted = False
+        self._withheld = False
         node = Node(name, 0, (), incarnation)
         root = Root()
         self.queries = Queries(node, self._send_query, self._members)
@@ -145,7 +150,7 @@ class Daemon:
         root.add(self.locks.root)
         root.add(groups)
         root.add(EventsFile(self.journals.events))
-        root.add(luns_directory(self.luns, self.cluster))
+        root.add(luns_directory(self.luns, self.cluster, self.disk_lease))
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
@@ -171,6 +176,9 @@ class Daemon:
 
     def _step(self, event: Event) -> None:
         """The lock manager takes an event of the cluster."""
+        if isinstance(event, Resumed) and self.disk_lease.grants_for_s() <= 0:
+            self._withheld = True  # the view holds, our lease on the LUNs does not
+            return
         if isinstance(event, ViewInstalled):
             self._installed_s = monotonic()
         self.service.run(event)
@@ -206,13 +214,19 @@ class Daemon:
     def _renew_lease(self, late: bool) -> None:
         """Every so often: this member is awake, unless it has just found out that it was not."""
         self._look_at_the_clock()
-        if not self.locks.node.shared:
+        self.disk_lease.tick()
+        disk_s = self.disk_lease.grants_for_s()
+        if not self.locks.node.shared and disk_s == math.inf:
             return
         if late:
             log.warning("this member stood still for more than %g s", LEASE_S)
+        if late or disk_s <= 0:
             self.service.end_lease()
+        elif self._withheld:
+            self._withheld = False
+            self.membership.runtime.probe()
         if not self.locks.node.suspended:
-            self.service.lease_until_s = monotonic() + LEASE_S
+            self.service.lease_until_s = monotonic() + min(LEASE_S, disk_s)
 
     def _send_query(self, member: str, data: bytes) -> None:
         self.membership.runtime.send_query(member, data)
@@ -297,24 +311,6 @@ class Daemon:
         mode = f"{space.mode:04o}"
         self.journals.events.add(kind, name=shown(space.name), uid=space.uid, mode=mode)
 
-    def _clear_stale_mount(self) -> None:
-        """End what a killed daemon's lock owners might still do, then take its mount away."""
-        stale = mount_point.check(self.place.mount_point)
-        owners, descriptors = left_behind(self.place.owners)
-        if stale is not None:
-            owners += mount_point.openers(stale)
-        elif descriptors:
-            log.warning(
-                "descriptors held locks, but the old mount is gone: nobody can be using them"
-            )
-        killed = mount_point.end_owners(owners)
-        for pid in killed:
-            log.warning("killed process %d: it held a lock of the daemon before", pid)
-            self.journals.events.add("owner-killed", pid=pid)
-        if stale is not None:
-            mount_point.detach(stale.path)
-            log.warning("cleared the stale mount on %s", stale.path)
-
     def mount(self) -> None:
         """Mount the file system. Raises MountError, or MissingPart if the C extension is not used."""
         options = {"default_permissions", "fsname=clufs", "subtype=clufs", "nosuid", "nodev"}
@@ -362,6 +358,7 @@ class Daemon:
                 await loop.run()
                 self._tell_everybody()
                 await self._say_goodbye()
+                self.disk_lease.let_go()
                 nursery.cancel_scope.cancel()
 
     async def _live(self, nursery: trio.Nursery) -> None:

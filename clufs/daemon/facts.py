@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Protocol
 
 from clufs.cluster.interface import Peer
+from clufs.daemon.disk_lease import DiskLease
 from clufs.dlm.interface import Life
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.operations import Operations
@@ -22,6 +23,10 @@ class Lives(Protocol):
     name: str
     cluster_name: str
     runtime: Runtime
+
+    @property
+    def disk_lease(self) -> DiskLease:
+        """Of the present life."""
 
     def recovery_waits_for(self) -> str:
         """What the lock manager waits for."""
@@ -82,8 +87,9 @@ class ClusterFacts:
 
     def waits_for(self) -> str:
         """What stands between this member and grants."""
-        runtime = self._lives.runtime
-        return runtime.core.waits_for() or self._lives.recovery_waits_for()
+        lives = self._lives
+        waits_for = lives.disk_lease.waits_for() or lives.runtime.core.waits_for()
+        return waits_for or lives.recovery_waits_for()
 
     def fence(self, member: str, word: FenceWord, by: str) -> Awaitable[None]:
         """A person's order or word about a member. Raises InvalidRequest, NoQuorum."""

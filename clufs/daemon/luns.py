@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from clufs.config import Config
+from clufs.daemon.disk_lease import DiskLease
 from clufs.storage.disk_header import cluster_number
-from clufs.storage.inventory import Change
+from clufs.storage.inventory import Change, SharedLun
 from clufs.storage.keeping import Luns
 from clufs.storage.paths import initiator_name
 from clufs.storage.reservations import MemberKey
@@ -26,7 +27,7 @@ def luns_of(config: Config, member: str, events: Events) -> Luns:
     return luns
 
 
-def luns_directory(luns: Luns, cluster: Cluster) -> LunsDirectory:
+def luns_directory(luns: Luns, cluster: Cluster, lease: DiskLease) -> LunsDirectory:
     """/clu/luns."""
     number = cluster_number(cluster.name)
 
@@ -35,4 +36,7 @@ def luns_directory(luns: Luns, cluster: Cluster) -> LunsDirectory:
             return None
         return next((one.name for one in cluster.members() if one.id == key.member), None)
 
-    return LunsDirectory(LunFacts(luns, cluster.me, who_is))
+    def slots(lun: SharedLun) -> str:
+        return lease.slots(path.url for path in lun.paths.values())
+
+    return LunsDirectory(LunFacts(luns, cluster.me, who_is, slots=slots))

@@ -19,6 +19,7 @@ from clufs.cluster.keys import Keys
 from clufs.cluster.linger import Linger
 from clufs.cluster.mesh import Mesh
 from clufs.config import Config
+from clufs.daemon.disk_lease import DiskLease
 from clufs.errors import ConfigError, MissingPart
 from clufs.member.core import Start
 from clufs.member.runtime import Hooks, Runtime
@@ -57,13 +58,14 @@ class Membership:
     reborn: called when the next one has its number; it begins as soon as there is an engine for it.
     """
 
-    def __init__(self, config: Config, store: RegistryStore) -> None:
+    def __init__(self, config: Config, store: RegistryStore, disk_lease: DiskLease) -> None:
         """A daemon that starts has seen the lock owners of the life before gone when it calls `run`.
 
         Raises MissingPart or ConfigError.
         """
         self.config = config
         self.store = store
+        self.disk_lease = disk_lease
         self.linger = Linger()
         self._cleared = store.incarnation
         self._at_least = 1
@@ -115,11 +117,14 @@ class Membership:
         pause_s = 0.0
         while True:
             began_s = monotonic()
-            await self.runtime.run()
-            pause_s = next_pause_s(pause_s, monotonic() - began_s)
-            why = self.runtime.ended or ""
-            log.warning("expelled: %s", why)
-            await self.expelled(why)
+            async with self.disk_lease.held(self) as why:
+                if not why:
+                    await self.runtime.run()
+                pause_s = next_pause_s(pause_s, monotonic() - began_s)
+                why = why or self.runtime.ended or ""
+                log.warning("expelled: %s", why)
+                await self.expelled(why)
+                self.disk_lease.let_go()
             self._cleared = self.incarnation
             self._at_least = self._known_incarnation() + 1
             self._be_born()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -12,10 +13,31 @@ from pathlib import Path
 import trio
 
 from clufs import notify
+from clufs.fuse import mount_point
+from clufs.fuse.left_over import end_owners
 from clufs.timeouts import FREEZE_S
+from clufs.tree.journals import Events
+
+log = logging.getLogger("clufsd")
 
 _GENERATION_0_OBJECTS = 10_000
 _NEVER = 1_000_000_000
+
+
+def clear_stale_mount(path: str, owners: Path, events: Events) -> None:
+    """End what a killed daemon's lock owners might still do, then take its mount away.
+
+    Raises MountError, StateError or MissingPart.
+    """
+    left = end_owners(path, owners)
+    if left.unseen:
+        log.warning("descriptors held locks, but the old mount is gone: nobody can be using them")
+    for pid in left.killed:
+        log.warning("killed process %d: it held a lock of the daemon before", pid)
+        events.add("owner-killed", pid=pid)
+    if left.stale is not None:
+        mount_point.detach(left.stale.path)
+        log.warning("cleared the stale mount on %s", path)
 
 
 @contextmanager

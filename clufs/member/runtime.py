@@ -130,7 +130,7 @@ class Runtime:
             f.Multicast: lambda effect: self.engine.multicast(effect.data),
             f.Store: self._writes.send_nowait,
             Write: self._writes.send_nowait,
-            f.Expelled: lambda effect: self._end(effect.why),
+            f.Expelled: lambda effect: self.end(effect.why),
             c.SetView: self._set_view,
             c.Step: self._step,
             c.Happened: hooks.happened,
@@ -165,7 +165,8 @@ class Runtime:
             for answer in waiting + [one for orders in self._orders.values() for one in orders]:
                 answer.give(lost)
 
-    def _end(self, why: str) -> None:
+    def end(self, why: str) -> None:
+        """This life is over, whatever the others think of it."""
         if self.ended is None:
             self.ended = why
             self._over.set()

@@ -58,16 +58,24 @@ class LeaseLine:
                 self.over = self.over or "the lease process has ended"
                 self._changed()
                 return
-            with suppress(GarbledAnswer):
-                self._heard(Looked.decode(frame))
+            self._heard(frame)
+            self.catch_up()
 
-    def _heard(self, looked: Looked) -> None:
-        self.looks[looked.lun] = looked
-        if looked.stopped and not self.over:
-            self.over = looked.trouble
+    def catch_up(self) -> None:
+        """Hear all that has come: who stood still judges by the latest word, not by the first it reads."""
+        with suppress(OSError):
+            while frame := os.read(self._socket.fileno(), FRAME_BYTES):
+                self._heard(frame)
         if self.standing() == Standing.GOOD:
             self._good.set()
         self._changed()
+
+    def _heard(self, frame: bytes) -> None:
+        with suppress(GarbledAnswer):
+            looked = Looked.decode(frame)
+            self.looks[looked.lun] = looked
+            if looked.stopped and not self.over:
+                self.over = looked.trouble
 
     async def good(self) -> None:
         """Wait until there is a lease."""
