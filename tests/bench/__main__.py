@@ -20,6 +20,7 @@ from tests.bench import (
     cluster,
     crowd,
     daemon,
+    heartbeat,
     placement,
     recovery,
     shells,
@@ -80,6 +81,7 @@ _PARTS: dict[str, Callable[[Size, Path], Iterator[Row]]] = {
     "placement": placement.measure,
     "checks": checks.measure,
     "applications": _applications,
+    "heartbeat": heartbeat.measure,
     "cluster": cluster.measure,
     "recovery": recovery.measure,
 }

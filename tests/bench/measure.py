@@ -27,6 +27,7 @@ class Size:
     recovery_s: float = 6.0
     resources: int = 500
     checked_s: float = 10.0
+    beats: int = 100
 
 
 TINY = Size(
@@ -43,6 +44,7 @@ TINY = Size(
     recovery_s=0.5,
     resources=20,
     checked_s=0.1,
+    beats=3,
 )
 """Enough to see that everything can be measured."""
 

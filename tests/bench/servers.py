@@ -81,11 +81,11 @@ class Bare(Server):
 class Clufs(Server):
     """A clufsd with a state of its own. public: its public namespace."""
 
-    def __init__(self, directory: Path, name: str = "clu") -> None:
+    def __init__(self, directory: Path, name: str = "clu", *options: str) -> None:
         root = directory / name
         state = directory / f"{name}-state"
         command = [sys.executable, "-m", "clufs.cli.clufsd", str(root), "--state", str(state)]
-        super().__init__(root, command)
+        super().__init__(root, [*command, *options])
         self.public = root / "locks" / "public"
 
     def rss_bytes(self) -> int:

@@ -18,7 +18,7 @@ _ONCE = """
     core-pair core-conversions core-share clients ls idle waiter-memory kill start
     block-bytes lock-bytes pause-ms own-messages own-throughput remote-messages remote-frames remote-bytes
     remote-pair remote-clients remote-hand-over recovery recovery-blocked
-    placement placement-all checks checks-members takeover takeover-detection takeover-fencing takeover-lock
+    heartbeat placement placement-all checks checks-members takeover takeover-detection takeover-fencing takeover-lock
     takeover-script takeover-rest
 """.split()
 
