@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -335,6 +336,8 @@ def converse(tree: Tree, path: Path, whose: str, line: str, quiet: bool, see: st
     except OSError as error:
         raise Refused(f"{path}: {tree.why(error)}") from error
     try:
+        if _is_of_a_copy(fd):
+            raise Refused(f"{path}: a copy of /clu takes no orders")
         os.write(fd, line.encode(errors="surrogateescape"))
         for answer in _lines(fd):
             verb, equals, status = answer.partition("=")
@@ -347,6 +350,19 @@ def converse(tree: Tree, path: Path, whose: str, line: str, quiet: bool, see: st
     finally:
         os.close(fd)
     raise Refused(f"{whose}: the answer broke off; {see}")
+
+
+def _is_of_a_copy(fd: int) -> bool:
+    """Whether a file is an ordinary one: nobody would answer what is written to it."""
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode):
+        return False
+    device = f"{os.major(about.st_dev)}:{os.minor(about.st_dev)}"
+    for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = mount.split()
+        if words[2] == device:
+            return not words[words.index("-") + 1].startswith("fuse")
+    return False
 
 
 def _lines(fd: int) -> Iterator[str]:

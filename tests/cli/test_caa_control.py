@@ -113,12 +113,15 @@ def test_a_broken_answer_is_no_success(clu: Clu) -> None:
         said = clu.run("caa_start", "clock")
     assert said.status == 1
     assert said.err.startswith("caa_start: resource 'clock': ")
-    clu.path("resources/clock/control").write_text("")
+
+
+def test_a_copy_takes_no_orders_and_stays_as_it_is(clu: Clu) -> None:
+    control = clu.path("resources/clock/control")
+    control.write_text("")
     said = clu.run("caa_start", "clock")
     assert (said.status, said.out) == (1, "")
-    assert said.err == (
-        "caa_start: resource 'clock': the answer broke off; caa_stat clock shows what became of it\n"
-    )
+    assert said.err == f"caa_start: {control}: a copy of /clu takes no orders\n"
+    assert control.read_text() == ""
 
 
 def test_a_copy_has_no_control(clu: Clu) -> None:
