@@ -129,6 +129,9 @@ LOCKFILE_MAX_BYTES = FILE_MAX_BYTES
 LOCKFILES_MAX_BYTES = 2**24
 """All of these together, in memory and in a snapshot: 160 bytes for each of 100,000."""
 
+DROPPED_AT_ONCE = 5_000
+"""Files of ended makers that one command takes away: 45 KB of numbers, below COMMAND_MAX_BYTES."""
+
 LINKS_MAX = 32_000
 """Names of one file, and directories in one: as many as ext3 had."""
 

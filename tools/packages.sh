@@ -16,6 +16,8 @@ if [ "$purpose" = test ]; then
     wanted="$wanted attr bash busybox corosync dash ed groff-base iproute2 lsof man-db procps redis-server rsync util-linux vim-tiny"
     # OCF agents, and the systemctl that is asked whether it understands us.
     wanted="$wanted resource-agents systemd"
+    # Programs that lock by making files, as they are.
+    wanted="$wanted git liblockfile-bin lockfile-progs procmail"
     # The suites that our array must pass, and the library that clufs reaches iscsi:// LUNs with.
     wanted="$wanted libiscsi-bin"
     # Another array, not written by us, that reservations are tried on.

@@ -176,11 +176,11 @@ class _Group(_Source):
         lib.checked("cpg_local_get", self.library.cpg_local_get(self.handle[0], found))
         return int(found[0])
 
-    def join(self) -> None:
+    def join(self, group: str = GROUP) -> None:
         """Join the group; waits while corosync is busy. Raises CorosyncError."""
         name = lib.ffi.new("struct cpg_name *")
-        name.length = len(GROUP)
-        name.value = GROUP.encode()
+        name.length = len(group)
+        name.value = group.encode()
         lib.checked("cpg_join", self.library.cpg_join(self.handle[0], name))
 
     def send(self, data: bytes) -> bool:

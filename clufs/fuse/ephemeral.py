@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from clufs.errors import ClufsError
+from clufs.errors import ClufsError, TimedOut
 from clufs.fuse import loop
+from clufs.limits import DROPPED_AT_ONCE
 from clufs.registry.inode_commands import DropMade, Maker
 from clufs.timeouts import DROP_AGAIN_S
 
@@ -52,17 +53,21 @@ class Ephemerals:
         process = service.processes.by_pid.get(caller.pid) or service.processes.get(caller.pid)
         process.making += 1
         process.put_on(service.record)
+        maker = Maker(*self._life(), process.pid)
         try:
-            maker = Maker(*self._life(), process.pid)
             item, number = await directory.make(name, mode, caller, maker=maker)
-            if number in self._registry.table.inodes and item.inode.maker == maker:
-                self._makers[number] = process
-                process.making += 1
-                if not process.is_alive:
-                    self._ended(process)
-            return item
-        finally:
+        except TimedOut:  # it may still come to be: its maker's end looks for it
+            raise
+        except BaseException:
             self._less(process)
+            raise
+        if number in self._registry.table.inodes and item.inode.maker == maker:
+            self._makers[number] = process
+            process.making += 1
+            if not process.is_alive:
+                self._ended(process)
+        self._less(process)
+        return item
 
     def _less(self, process: ProcessOwner) -> None:
         process.making -= 1
@@ -95,7 +100,9 @@ class Ephemerals:
 
     def _ended(self, process: ProcessOwner) -> None:
         """A maker has ended: its files go, at the latest when this member has quorum again."""
-        ended = [number for number, maker in self._makers.items() if maker is process]
+        inodes = self._registry.table.inodes
+        mine = self._registry.table.made_by(*self._life())
+        ended = [one for one in mine if inodes[one].maker == (*self._life(), process.pid)]
         self._to_drop.update(ended)
         self.gone(ended)
         if self._to_drop and not self._is_dropping:
@@ -104,8 +111,8 @@ class Ephemerals:
 
     async def _drop(self) -> None:
         """All that has come together goes in one command."""
-        while numbers := sorted(self._to_drop):
-            self._to_drop.clear()
+        while numbers := sorted(self._to_drop)[:DROPPED_AT_ONCE]:
+            self._to_drop.difference_update(numbers)
             try:
                 await self._registry.propose(DropMade(numbers, time.time_ns()))
             except ClufsError:

@@ -89,8 +89,10 @@ class RegistryFile:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             with self._named():
+                # EXCLUSIVE: no other connection is there, so the journal stays open.
                 # PERSIST: when the disk is full, the journal has its room already, so that a
                 # number, which takes the place of another one, can always be kept.
+                self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
                 self._db.execute("PRAGMA journal_mode=PERSIST")
                 self._db.execute(f"PRAGMA journal_size_limit={_JOURNAL_KEPT_BYTES}")
                 self._db.execute("PRAGMA synchronous=FULL")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clufs.lab import plan, processes
-from tests.bench import etcd, throughput
+from tests.bench import etcd, lockfiles, throughput
 from tests.bench.measure import Samples, Size, alternate, cpu_of_pins, placement
 from tests.bench.report import Row, Target, compared, figure
 from tests.bench.servers import Clufs, running
@@ -154,6 +154,7 @@ def measure(size: Size, directory: Path) -> Iterator[Row]:
         yield from throughput.measure(size, members, teller, alone.pid)
         yield from _used_elsewhere(size, members)
         yield from _together(size, members, node)
+        yield from lockfiles.measure(size, members)
 
 
 # ------------------------------------------------- a lock that one member uses

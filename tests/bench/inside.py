@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import ssl
 import statistics
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,9 +23,12 @@ from typing import Any
 
 import trio
 
+from clufs.cluster.corosync import _Group
+from clufs.cluster.interface import Delivered, Report
 from clufs.cluster.keys import Keys
 from tests.bench.crowd import writes_per_s
 from tests.bench.hand_over import queued, until
+from tests.bench.measure import median_us
 
 _MESSAGE = bytes(100)
 _PAUSE_S = 0.002
@@ -105,6 +110,48 @@ class Inside:
         begin = monotonic_ns()
         os.write(fd, b"UN\n")
         return begin
+
+    def make_us(self, directory: str, calls: int) -> float:
+        """The median time of making a file that must not be there, and removing it."""
+        path = Path(directory, f"bench-{os.getpid()}")
+
+        def pair() -> None:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            os.unlink(path)
+
+        return median_us(pair, calls)
+
+    def flush_us(self, path: str, calls: int) -> float:
+        """The median time until 4 KiB are on disk, in a file that has its room already."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.pwrite(fd, bytes(4096), 0)
+        os.fsync(fd)
+
+        def flush() -> None:
+            os.pwrite(fd, os.urandom(4096), 0)
+            os.fdatasync(fd)
+
+        taken = median_us(flush, calls)
+        os.close(fd)
+        return taken
+
+    def multicast_us(self, calls: int) -> float:
+        """The median time until corosync brings back what was said, at its place in the order of all."""
+        reports: deque[Report] = deque()
+        group = _Group(reports)
+        group.join("clufs-bench")
+
+        def multicast() -> None:
+            reports.clear()
+            while not group.send(_MESSAGE):
+                pass
+            while not any(isinstance(report, Delivered) for report in reports):
+                select.select([group.fd], [], [])
+                group.dispatch()
+
+        taken = median_us(multicast, calls)
+        group.close()
+        return taken
 
     def tls_round_trips_us(self, keys: str, address: str, port: int, calls: int) -> float:
         """The median of round trips over trio's TLS, to `serve_tls`."""
