@@ -111,7 +111,7 @@ _clufs_lab() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     local action=${COMP_WORDS[2]} dir=${CLUFS_LAB:-/run/clufs-lab} at words
     if ((COMP_CWORD == 2)); then
-        words='up exec shell kill pause resume restart cut heal status down tour'
+        words='up exec shell kill pause resume restart cut heal lun status down tour'
         mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
         return
     fi
@@ -138,11 +138,16 @@ _clufs_lab() {
         mapfile -t COMPREPLY < <(compgen -W 'corosync' -- "$cur")
         return
         ;;
-    --members | --luns) return ;;
+    --members | --luns | --own-luns | --array | --seconds) return ;;
+    --path)
+        mapfile -t COMPREPLY < <(compgen -W '1 2' -- "$cur")
+        return
+        ;;
     esac
     case $action in
     tour) words='--fast --dir' ;;
-    up) words='--members --luns --engine --dir' ;;
+    up) words='--members --luns --own-luns --array --engine --dir' ;;
+    lun) words='--member --path --seconds --dir' ;;
     kill | pause | resume | restart) words='--what --dir' ;;
     *) words='--dir' ;;
     esac
@@ -151,6 +156,7 @@ _clufs_lab() {
         words=
         case $action in
         up | heal | status | down | tour) ;;
+        lun) words='offline online slow restart status' ;;
         *) for at in "$dir"/*/clufs.toml; do [[ -e $at ]] && words+=" $(basename "$(dirname "$at")")"; done ;;
         esac
     fi

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clufs.errors import UsageError
 from clufs.lab import cluster, tour
-from clufs.lab.plan import DIR, DIRECTORY_VARIABLE, MEMBERS_MAX, Lab
+from clufs.lab.plan import DIR, DIRECTORY_VARIABLE, LUNS_MAX, MEMBERS_MAX, PATHS, Facts, Lab
 
 _INTERRUPTED = 128 + signal.SIGINT
 _WHAT = ("clufsd", "corosync", "member")
@@ -25,10 +26,34 @@ _FAULTS = {
 }
 
 
-def _members(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= MEMBERS_MAX:
-        raise argparse.ArgumentTypeError(f"1 to {MEMBERS_MAX}")
-    return int(text)
+_LUN_FAULTS = ("offline", "online", "slow", "restart", "status")
+_SLOW_S, _SLOW_MAX_S = 1.0, 3600.0
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdigit() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{least} to {most}")
+        return int(text)
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 < found <= _SLOW_MAX_S:
+        raise argparse.ArgumentTypeError(f"seconds, up to {_SLOW_MAX_S:g}")
+    return found
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,8 +68,20 @@ def _parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=purpose, description=purpose, parents=[directory])
 
     up = add("up", "bring it up; returns when all members are in and /clu answers")
-    up.add_argument("--members", metavar="N", type=_members, default=3, help="how many (3)")
-    up.add_argument("--luns", metavar="N", type=int, default=0, help="shared LUNs: none yet (0)")
+    members, luns = _number(1, MEMBERS_MAX), _number(0, LUNS_MAX)
+    up.add_argument("--members", metavar="N", type=members, default=3, help="how many (3)")
+    up.add_argument("--luns", metavar="N", type=luns, default=0, help="shared LUNs (0)")
+    up.add_argument(
+        "--own-luns",
+        metavar="N",
+        type=int,
+        choices=(0, 1, 3, 5),
+        default=0,
+        help="and so many of clufs' own: 0, 1, 3 or 5 (0)",
+    )
+    up.add_argument(
+        "--array", metavar="COMMAND", type=_words, default=(), help="an array other than tgtd"
+    )
     up.add_argument("--engine", choices=("corosync",), default="corosync", help="corosync")
     execute = add("exec", "run a command in a member; its exit status and output are passed on")
     execute.add_argument("member", metavar="MEMBER")
@@ -57,6 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     cut = add("cut", "cut a member off, or two members from each other")
     cut.add_argument("members", metavar="MEMBER", nargs="+")
     add("heal", "mend every cut")
+    lun = add("lun", "what the members see of a LUN: slow, not there, there again")
+    lun.add_argument("what", metavar="|".join(_LUN_FAULTS), choices=_LUN_FAULTS)
+    lun.add_argument("lun", metavar="N", nargs="?", help="which LUN; not for restart and status")
+    lun.add_argument("--member", metavar="MEMBER", default="-", help="only for this member")
+    lun.add_argument("--path", type=int, choices=PATHS, default=0, help="only by this path")
+    lun.add_argument(
+        "--seconds", metavar="S", type=_seconds, default=_SLOW_S, help=f"how slow ({_SLOW_S:g})"
+    )
     add("status", "a line for each member")
     add("down", "end it; nothing is left")
     story = add("tour", "a story of two minutes, on a lab of its own")
@@ -76,9 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tour(Lab(arguments.dir or tour.DIR), arguments.fast)
     lab = Lab(arguments.dir or os.environ.get(DIRECTORY_VARIABLE) or DIR)
     if command == "up":
-        if arguments.luns != 0:
-            raise UsageError("a lab has no shared LUNs yet: --luns 0")
-        cluster.up(lab, arguments.members)
+        own = arguments.own_luns
+        cluster.up(lab, Facts(arguments.members, arguments.luns + own, own, arguments.array))
         names = " ".join(member.name for member in lab.members())
         print(f"up in {lab.directory}: {names}")
     elif command == "down":
@@ -91,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         cluster.cut(lab, tuple(arguments.members))
     elif command == "heal":
         cluster.heal(lab)
+    elif command == "lun":
+        print("".join(f"{line}\n" for line in _lun(lab, arguments)), end="")
     elif command == "status":
         print("\n".join(cluster.status(lab)))
     elif command == "exec":
@@ -100,6 +146,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         return cluster.execute(lab, arguments.member, [os.environ.get("SHELL", "/bin/sh")])
     return 0
+
+
+def _lun(lab: Lab, arguments: argparse.Namespace) -> list[str]:
+    """Give the array an order; the lines to print."""
+    what, lun = arguments.what, arguments.lun
+    if (lun is None) != (what in ("restart", "status")):
+        raise UsageError(f"lun {what}: {'which LUN?' if lun is None else 'of the whole array'}")
+    if what == "status":
+        return cluster.lun_status(lab)
+    if what == "restart":
+        cluster.lun(lab, what)
+    else:
+        cluster.lun(lab, what, lun, arguments.member, arguments.path, arguments.seconds)
+    return []
 
 
 def _tour(lab: Lab, fast: bool) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from clufs.config import Config
 from clufs.daemon.disk_lease import DiskLease
+from clufs.storage.certificate import MemberKey
 from clufs.storage.disk_header import cluster_number
 from clufs.storage.inventory import Change, SharedLun
 from clufs.storage.keeping import Luns
 from clufs.storage.paths import initiator_name
-from clufs.storage.reservations import MemberKey
 from clufs.tree.cluster import Cluster
 from clufs.tree.journals import Events
 from clufs.tree.luns import LunFacts, LunsDirectory

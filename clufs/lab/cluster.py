@@ -7,13 +7,14 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import clufs
 from clufs.actions import leftovers
 from clufs.errors import MissingPart, ProgramError, UsageError
-from clufs.lab import enter, inside, network, plan, processes
+from clufs.lab import array, enter, inside, network, plan, processes
 from clufs.lab.plan import MOUNT_POINT, SWITCH, Facts, Lab, LabMember
 from clufs.timeouts import LAB_END_S, LAB_EXEC_S, LAB_POLL_S, LAB_START_S, LAB_STOP_S
 
@@ -37,19 +38,24 @@ def check_machine() -> None:
 # ------------------------------------------------------------------ up and down
 
 
-def up(lab: Lab, count: int) -> None:
-    """Bring a lab of `count` members up; returns when all are in and every /clu answers.
+def up(lab: Lab, facts: Facts) -> None:
+    """Bring a lab up; returns when all members are in and every /clu answers.
 
     Raises UsageError if one is up there, MissingPart, or ProgramError with what a log said; then
     nothing is left.
     """
     check_machine()
-    _claim(lab, count)
+    if facts.luns:
+        array.check_machine(facts.array)
+    _claim(lab, facts)
     try:
         _write_files(lab)
         processes.start(processes.KEEPER, [str(lab.directory)], [], _environment())
         network.make_bridge(_start_init(lab, SWITCH))
+        if facts.luns:
+            _start_array(lab)
         for member in lab.members():
+            (member.directory / "clufs.toml").write_text(plan.clufs_toml(lab, member))
             _start_namespaces(lab, member)
         start(lab, lab.members())
     except BaseException:
@@ -57,12 +63,12 @@ def up(lab: Lab, count: int) -> None:
         raise
 
 
-def _claim(lab: Lab, count: int) -> None:
+def _claim(lab: Lab, facts: Facts) -> None:
     """Make the directory this lab's, or raise UsageError."""
     try:
         check_free(lab)
         lab.directory.mkdir(parents=True, exist_ok=True)
-        lab.write(Facts(count))
+        lab.write(facts)
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error
 
@@ -89,7 +95,6 @@ def _write_files(lab: Lab) -> None:
             (member.directory / directory).mkdir(parents=True)
         conf = plan.corosync_conf(lab, member, everybody)
         (member.directory / "corosync.conf").write_text(conf)
-        (member.directory / "clufs.toml").write_text(plan.clufs_toml(lab, member))
 
 
 def down(lab: Lab) -> None:
@@ -141,8 +146,33 @@ def _init(lab: Lab, name: str) -> int:
     return init
 
 
+def _start_array(lab: Lab) -> None:
+    """Start the array beside the switch, and make clufs' own LUNs what they are."""
+    switch = _init(lab, SWITCH)
+    network.make_storage_bridge(switch)
+    prefix = [*inside.enter(switch, "/"), "setsid", "--fork"]
+    processes.start(processes.ARRAY, [str(lab.directory)], prefix, _environment())
+    facts = lab.facts()
+    for lun in range(facts.luns - facts.own + 1, facts.luns + 1):
+        _format(switch, lab.urls(lun)[0], facts.members)
+
+
+def _format(switch: int, url: str, members: int) -> None:
+    """Make a LUN clufs' own. Raises ProgramError."""
+    program = [sys.executable, "-m", "clufs.cli.clufs", "lun", "format", url]
+    words = ["--cluster", plan.CLUSTER, "--members", str(members)]
+    words += ["--io-timeout", "1", "--watchdog", "5"]
+    command = [*inside.enter(switch, "/"), *program, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment())
+    if done.returncode != 0:
+        raise ProgramError(done.stderr.strip() or f"{url} could not be formatted")
+
+
 def _start_namespaces(lab: Lab, member: LabMember) -> None:
-    network.attach(_init(lab, SWITCH), _start_init(lab, member.name), member)
+    init, switch = _start_init(lab, member.name), _init(lab, SWITCH)
+    network.attach(switch, init, member)
+    if lab.facts().luns:
+        network.attach_storage(switch, init, member)
 
 
 def start(lab: Lab, members: list[LabMember]) -> None:
@@ -291,6 +321,29 @@ def heal(lab: Lab) -> None:
     lab.facts()
     with lab.locked():
         network.heal(lab, processes.inits(lab.directory))
+
+
+def lun(lab: Lab, what: str, *words: object) -> None:
+    """Let members see a LUN fail, or mend it. Raises UsageError, ProgramError."""
+    _check_luns(lab)
+    array.ask(lab, what, *map(str, words))
+
+
+def _check_luns(lab: Lab) -> int:
+    luns = lab.facts().luns
+    if not luns:
+        raise UsageError("this lab has no LUNs: clufs lab up --luns N")
+    return luns
+
+
+def lun_status(lab: Lab) -> list[str]:
+    """A line for each LUN: whose it is, what its members see, the paths to it."""
+    luns, own, said = _check_luns(lab), lab.facts().own, array.ask(lab, "show")
+    return [
+        f"{number} role={'clufs' if number > luns - own else 'data'} {words}: "
+        + " ".join(lab.urls(number))
+        for number, words in enumerate(said, 1)
+    ]
 
 
 def status(lab: Lab) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import subprocess
 
 from clufs.errors import MissingPart, ProgramError
-from clufs.lab.plan import SWITCH, Lab, LabMember
+from clufs.lab.plan import PORTALS, SWITCH, Lab, LabMember
 
 _BRIDGE = "br0"
+_STORAGE_BRIDGE = "br1"
 _CABLE = "eth0"
+_STORAGE_CABLE = "san0"
 # A hardware address that nobody has: frames to it are lost without a word, as in a broken cable.
 _NOBODY = "02:00:00:00:00:00"
 
@@ -29,20 +31,40 @@ def ip(namespace_of: int, *words: str, may_fail: bool = False) -> None:
 
 def make_bridge(switch: int) -> None:
     """Give the switch its bridge."""
+    _make_bridge(switch, _BRIDGE)
+
+
+def make_storage_bridge(switch: int) -> None:
+    """Give it another one, on which the array has its addresses: a cut cable of a member is not its path to a LUN."""
+    ip(switch, "link", "set", "lo", "up")
+    _make_bridge(switch, _STORAGE_BRIDGE)
+    for address in PORTALS:
+        ip(switch, "addr", "add", f"{address}/24", "dev", _STORAGE_BRIDGE)
+
+
+def _make_bridge(switch: int, name: str) -> None:
     # Without spanning tree a port forwards at once.
-    ip(switch, "link", "add", _BRIDGE, "type", "bridge", "stp_state", "0", "forward_delay", "0")
-    ip(switch, "link", "set", _BRIDGE, "up")
+    ip(switch, "link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+    ip(switch, "link", "set", name, "up")
 
 
 def attach(switch: int, init: int, member: LabMember) -> None:
     """Lay a member's cable; also instead of the one that it had before it was killed."""
-    ip(switch, "link", "del", member.port, may_fail=True)
-    words = ["type", "veth", "peer", "name", _CABLE, "netns", str(init)]
-    ip(switch, "link", "add", member.port, *words)
-    ip(switch, "link", "set", member.port, "master", _BRIDGE, "up")
     ip(init, "link", "set", "lo", "up")
-    ip(init, "addr", "add", f"{member.address}/24", "dev", _CABLE)
-    ip(init, "link", "set", _CABLE, "up")
+    _lay(switch, member.port, _BRIDGE, init, _CABLE, member.address)
+
+
+def attach_storage(switch: int, init: int, member: LabMember) -> None:
+    """Lay its cable to the array."""
+    _lay(switch, member.storage_port, _STORAGE_BRIDGE, init, _STORAGE_CABLE, member.storage)
+
+
+def _lay(switch: int, port: str, bridge: str, init: int, cable: str, address: str) -> None:
+    ip(switch, "link", "del", port, may_fail=True)
+    ip(switch, "link", "add", port, "type", "veth", "peer", "name", cable, "netns", str(init))
+    ip(switch, "link", "set", port, "master", bridge, "up")
+    ip(init, "addr", "add", f"{address}/24", "dev", cable)
+    ip(init, "link", "set", cable, "up")
 
 
 def read_cuts(lab: Lab) -> list[tuple[str, ...]]:

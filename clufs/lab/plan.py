@@ -22,9 +22,17 @@ DIR = "/run/clufs-lab"
 DIRECTORY_VARIABLE = "CLUFS_LAB"
 MOUNT_POINT = "/clu"
 SWITCH = "switch"
+CLUSTER = "clufs-lab"
 FIRST_NAMES = ("provolone", "polishham", "pepicelli")
 MEMBERS_MAX = 64
 NETWORK = "10.77.0"
+STORAGE = "10.78.0"
+PATHS = (1, 2)
+PORTALS = (f"{STORAGE}.251", f"{STORAGE}.252")
+"""The array's addresses, one for each path."""
+LUNS_MAX = 64
+LUN_MIB = 32
+_PORTAL_PORT = 3260
 
 # One second instead of corosync's three: whoever cuts a member wants to see it.
 _TOKEN_MS = 1000
@@ -44,9 +52,19 @@ class LabMember:
         return f"{NETWORK}.{self.number}"
 
     @property
+    def storage(self) -> str:
+        """Its address in the network of the array."""
+        return f"{STORAGE}.{self.number}"
+
+    @property
     def port(self) -> str:
         """The switch's end of its cable."""
         return f"port{self.number}"
+
+    @property
+    def storage_port(self) -> str:
+        """The switch's end of its cable to the array."""
+        return f"san{self.number}"
 
     @property
     def corosync(self) -> list[str]:
@@ -66,9 +84,27 @@ class LabMember:
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What of a lab is on disk beside its members' files (lab.json)."""
+    """What of a lab is on disk beside its members' files (lab.json).
+
+    luns: how many, of which the last `own` are clufs' own. array: the command of one that is not tgtd.
+    """
 
     members: int
+    luns: int = 0
+    own: int = 0
+    array: tuple[str, ...] = ()
+
+
+class TargetFacts(msgspec.Struct, frozen=True):
+    """How the array's target is called, and the number that its first LUN has there (target.json)."""
+
+    name: str
+    first: int
+
+
+def portal_port(lun: int) -> int:
+    """The TCP port of a LUN, on each of the array's addresses."""
+    return _PORTAL_PORT + lun - 1
 
 
 class Lab:
@@ -149,6 +185,20 @@ class Lab:
         except msgspec.DecodeError as error:
             raise ConfigError(f"{self._facts}: {error}: clufs lab down, then up") from error
 
+    def write_target(self, target: TargetFacts) -> None:
+        """Keep how the array is found."""
+        self._target.write_bytes(msgspec.json.encode(target) + b"\n")
+
+    @property
+    def _target(self) -> Path:
+        return self.directory / "target.json"
+
+    def urls(self, lun: int) -> list[str]:
+        """The paths to a LUN, from 1 on, once the array is up."""
+        target = msgspec.json.decode(self._target.read_bytes(), type=TargetFacts)
+        number = target.first + lun - 1
+        return [f"iscsi://{one}:{portal_port(lun)}/{target.name}/{number}" for one in PORTALS]
+
     def members(self) -> list[LabMember]:
         """Everybody, by number. Raises as facts()."""
         return members(self.directory, self.facts().members)
@@ -179,7 +229,7 @@ def corosync_conf(lab: Lab, member: LabMember, everybody: list[LabMember]) -> st
     return f"""\
 totem {{
     version: 2
-    cluster_name: clufs-lab
+    cluster_name: {CLUSTER}
     transport: knet
     token: {_TOKEN_MS}
     crypto_cipher: aes256
@@ -222,4 +272,19 @@ keys = {json.dumps(str(lab.keys / member.name))}
 
 [fencing]
 agents = [{{ kind = "command", name = "lab", command = {json.dumps(agent)} }}]
+{_luns_toml(lab)}"""
+
+
+def _luns_toml(lab: Lab) -> str:
+    """The tables of the lab's LUNs."""
+    facts, tables = lab.facts(), ""
+    for lun in range(1, facts.luns + 1):
+        url, *paths = lab.urls(lun)
+        role = "clufs" if lun > facts.luns - facts.own else "data"
+        tables += f"""
+[[luns]]
+url = {json.dumps(url)}
+paths = {json.dumps(paths)}
+role = "{role}"
 """
+    return tables

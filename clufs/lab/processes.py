@@ -18,6 +18,7 @@ from clufs.errors import ProgramError
 
 INIT = "clufs.lab.init"
 KEEPER = "clufs.lab.keeper"
+ARRAY = "clufs.lab.array"
 PID_SUFFIX = ".init"
 KEEPER_PID = "keeper.pid"
 

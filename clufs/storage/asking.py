@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import trio
 
 from clufs.errors import LunError, LunTimedOut, PathLost
-from clufs.timeouts import LUN_SHOW_S
+from clufs.timeouts import LUN_FRESH_S, LUN_SHOW_S
 
 T = TypeVar("T")
 Begin = Callable[[Callable[[], Awaitable[None]]], None]
@@ -27,6 +27,7 @@ class Question(Generic[T]):
         self._under_way: trio.Event | None = None
         self._count = 0
         self._error: LunError | None = None
+        self._answered_s = 0.0
         self.last: T | None = None
 
     async def answer(self) -> T:
@@ -45,10 +46,17 @@ class Question(Generic[T]):
             return self.last
         raise LunTimedOut(f"{self._what}: no answer within {LUN_SHOW_S} s")
 
+    async def recent(self) -> T:
+        """An answer that is not older than LUN_FRESH_S. Raises as `answer` does."""
+        if self.last is not None and trio.current_time() - self._answered_s < LUN_FRESH_S:
+            return self.last
+        return await self.answer()
+
     async def _run(self) -> None:
         error: LunError | None = PathLost(f"{self._what}: given up")
         try:
             self.last = await self._ask()
+            self._answered_s = trio.current_time()
             error = None
         except LunError as refusal:
             error = refusal

@@ -429,3 +429,6 @@ restarts is back at once, and one that is off costs next to nothing."""
 
 LUN_SHOW_S = 2.0
 """Who reads /clu/luns/WWID/keys and the like waits so long; the question goes on, and the next one has its answer."""
+
+LUN_FRESH_S = 1.0
+"""stat(2) of such a file may show the size of an answer that old: an open always asks, and its fstat(2) need not."""

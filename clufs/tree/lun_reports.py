@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from clufs.errors import CheckCondition, InvalidRequest, NotSupported
+from clufs.storage.certificate import MemberKey
 from clufs.storage.inventory import KnownPath, SharedLun
 from clufs.storage.paths import LunPath, shown
 from clufs.storage.port_groups import AccessState, WantedState
 from clufs.storage.reservation_data import FullStatus, ReservationType
 from clufs.storage.reservations import (
-    MemberKey,
     read_full_status,
     read_keys,
     read_reservation,

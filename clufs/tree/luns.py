@@ -67,7 +67,7 @@ class AskedReport(File):
     async def ask_attributes(self, caller: Caller) -> Attributes:
         """A directory can be listed whatever the LUN does."""
         with contextlib.suppress(LunError):
-            await self._question.answer()
+            await self._question.recent()
         return self.attributes(caller)
 
     def show(self, caller: Caller) -> bytes:

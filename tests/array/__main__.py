@@ -20,6 +20,7 @@ async def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ports", type=int, nargs="*", default=[], help="TCP ports of the portals")
     parser.add_argument("--defects", type=Defect, nargs="*", default=[], help=" ".join(Defect))
+    parser.add_argument("--control", help="a socket for commands, beside standard input")
     given = parser.parse_args()
     shape = Shape(
         [given.mib * 2048] * given.luns, given.portals, given.seed, defects=frozenset(given.defects)
@@ -27,9 +28,30 @@ async def main() -> None:
     async with Array(shape).serving(given.ports) as array:
         for portal in range(given.portals):
             print(f"portal {portal} {array.url(0, portal)}", flush=True)
-        print("ready", flush=True)
-        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
-            print(obey(array, line), flush=True)
+        async with trio.open_nursery() as nursery:
+            if given.control:
+                await nursery.start(serve_control, array, given.control)
+            print("ready", flush=True)
+            while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+                print(obey(array, line), flush=True)
+            nursery.cancel_scope.cancel()
+
+
+async def serve_control(
+    array: Array, path: str, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """A line of a connection is a command, and gets a line."""
+    listener = trio.socket.socket(trio.socket.AF_UNIX)
+    await listener.bind(path)
+    listener.listen()
+    task_status.started()
+
+    async def handle(stream: trio.SocketStream) -> None:
+        data = await stream.receive_some()
+        await stream.send_all(f"{obey(array, data.decode())}\n".encode())
+        await stream.aclose()
+
+    await trio.serve_listeners(handle, [trio.SocketListener(listener)])
 
 
 trio.run(main)

@@ -14,15 +14,18 @@ from pathlib import Path
 import pytest
 import trio
 
-from clufs.storage.carrier import Lun
+from clufs.storage.certificate import MemberKey
 from clufs.storage.disk_header import cluster_number
-from clufs.storage.iscsi import iscsi_lun
-from clufs.storage.reservations import MemberKey, register, reserve, unregister
+from clufs.storage.own_lun import Wish, format_own
+from clufs.storage.paths import LunPath, open_path
+from clufs.storage.reservations import register, reserve, unregister
 from tests.blackbox.clu import PATIENCE_S, Clu, running, until
 from tests.blackbox.people import ALICE, ROOT
 
 STRANGER = "iqn.2026-01.org.example:stranger"
 DATA_LUN, OWN_LUN = 0, 1
+MIB = 4
+SIZE = MIB << 20
 
 
 class ArrayProcess:
@@ -30,7 +33,17 @@ class ArrayProcess:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.array", "--luns", "2", "--portals", "2", "--mib", "1"],
+            [
+                sys.executable,
+                "-m",
+                "tests.array",
+                "--luns",
+                "2",
+                "--portals",
+                "2",
+                "--mib",
+                str(MIB),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,6 +82,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clu(array: ArrayProcess, directory: Path) -> Iterator[Clu]:
     """A /clu with a LUN for data, one of clufs' own, and a plain file."""
+    outside(array.url(OWN_LUN, 0), form)
     file = directory / "disk"
     file.write_bytes(bytes(1 << 20))
     config = directory / "clufs.toml"
@@ -117,29 +131,39 @@ def states(lun: Path) -> list[str]:
     return [facts(path)["STATE"] for path in sorted((lun / "paths").iterdir())]
 
 
-def outside(url: str, act: Callable[[Lun], Awaitable[object]]) -> None:
+def outside(url: str, act: Callable[[LunPath], Awaitable[object]]) -> None:
     """Another machine does something to a LUN."""
 
     async def go() -> None:
-        async with iscsi_lun(url, STRANGER, 1) as carrier:
-            await act(Lun(carrier))
+        async with open_path(url, STRANGER) as path:
+            await act(path)
 
     trio.run(go)
+
+
+async def form(path: LunPath) -> None:
+    """Make a LUN clufs' own."""
+    await format_own(path.device, Wish("provolone", members=2))
 
 
 @contextmanager
 def registered(url: str, key: int) -> Iterator[None]:
     """Another machine holds the LUN's reservation."""
 
-    async def enter(lun: Lun) -> None:
-        await register(lun, key)
-        await reserve(lun, key)
+    async def enter(path: LunPath) -> None:
+        assert path.lun is not None
+        await register(path.lun, key)
+        await reserve(path.lun, key)
+
+    async def leave(path: LunPath) -> None:
+        assert path.lun is not None
+        await unregister(path.lun)
 
     outside(url, enter)
     try:
         yield
     finally:
-        outside(url, unregister)
+        outside(url, leave)
 
 
 def errno_of(path: Path, flags: int, act: Callable[[int], object]) -> int:
@@ -240,14 +264,14 @@ def test_a_file_has_no_reservations(clu: Clu) -> None:
 
 def test_what_dd_writes_dd_reads(lun: Path, tmp_path: Path) -> None:
     image = tmp_path / "image"
-    image.write_bytes((b"clufs\n" * (1 << 18))[: 1 << 20])
+    image.write_bytes((b"clufs\n" * (1 << 20))[:SIZE])
     sh(f"dd if={image} of=data bs=64k conv=notrunc 2>&1 && cmp data {image}", lun)
     assert sh("dd if=data bs=512 skip=1 count=1 2>/dev/null | head -c 6", lun) == "ufs\ncl"
-    assert os.stat(lun / "data").st_size == 1 << 20
+    assert os.stat(lun / "data").st_size == SIZE
 
 
 def test_a_part_can_be_read_but_only_whole_blocks_be_written(clu: Clu, lun: Path) -> None:
-    data, block, end = lun / "data", b"0123456789" * 51 + b"ab", 1 << 20
+    data, block, end = lun / "data", b"0123456789" * 51 + b"ab", SIZE
     assert errno_of(data, os.O_WRONLY, lambda fd: os.pwrite(fd, block * 2, end - 1024)) == 0
     fd = os.open(data, os.O_RDONLY)
     try:
@@ -271,7 +295,8 @@ def test_data_is_for_root(lun: Path) -> None:
 def test_clufs_own_lun_is_not_written_by_others(clu: Clu, array: ArrayProcess) -> None:
     own = by_number(clu, array, OWN_LUN) / "data"
     assert errno_of(own, os.O_WRONLY, lambda fd: os.write(fd, bytes(512))) == errno.EPERM
-    assert own.read_bytes() == bytes(1 << 20)
+    assert len(own.read_bytes()) == SIZE
+    assert "SEQUENCE=" in (own.parent / "slots").read_text()
 
 
 def test_a_write_that_the_reservation_bars_fails_as_the_kernels_would(

@@ -9,7 +9,7 @@ import trio.testing
 
 from clufs.errors import LunError, LunTimedOut, PathLost
 from clufs.storage.asking import Question
-from clufs.timeouts import LUN_SHOW_S
+from clufs.timeouts import LUN_FRESH_S, LUN_SHOW_S
 
 
 class Oracle:
@@ -88,3 +88,13 @@ async def test_a_lun_that_is_silent_is_not_waited_for(
         oracle.may_answer.set()
         await trio.testing.wait_all_tasks_blocked()
         assert await question.answer() == 2
+
+
+async def test_a_size_may_be_that_of_a_recent_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with questioned(Oracle()) as question:
+        assert [await question.recent(), await question.recent()] == [1, 1]
+        await trio.sleep(LUN_FRESH_S)
+        assert await question.recent() == 2
+        assert await question.answer() == 3
