@@ -3,7 +3,8 @@
 A request to another member and its answer are a few hundred microseconds apart, and a third of that
 time would go into the event loop: it arms a socket anew for each wait, and wakes a task for each
 message. Here sockets stand in an epoll set of their own, and who has nothing left to do waits on
-all of them in one system call, for LINGER_S; only then does it wait in trio. The tasks that wait
+all of them in one system call, for LINGER_S; only then does it wait in trio. Where that has paid
+lately it does not even sleep at first (clufs.cluster.eager). The tasks that wait
 there for the same sockets find nothing, and wait on. Nobody lingers for longer than LINGER_MAX_S
 in a row without a turn of trio's, nor while a task is ready to run.
 
@@ -20,6 +21,7 @@ from time import monotonic
 
 import trio
 
+from clufs.cluster.eager import Eager
 from clufs.timeouts import LINGER_MAX_S, LINGER_S
 
 _STEPS_COUNTED = 500
@@ -33,8 +35,8 @@ class Linger(trio.abc.Instrument):
     """
 
     __slots__ = (
-        "_epoll", "_is_counting", "_is_cut_short", "_is_used", "_readers", "_ready", "_requests",
-        "_serve", "_steps", "_turn_s",
+        "_after_asking", "_after_hearing", "_eager", "_epoll", "_is_counting", "_is_cut_short",
+        "_is_used", "_readers", "_ready", "_requests", "_serve", "_steps", "_turn_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -42,6 +44,9 @@ class Linger(trio.abc.Instrument):
         self._readers: dict[int, Callable[[], None]] = {}
         self._requests = -1
         self._serve: Callable[[], bool] = lambda: True
+        self._after_asking = Eager()  # the answer may be on its way
+        self._after_hearing = Eager()  # whoever has been told something may ask for more
+        self._eager = self._after_hearing
         self._turn_s = 0.0
         self._ready = 0
         self._steps = 0
@@ -96,15 +101,17 @@ class Linger(trio.abc.Instrument):
         """trio has just had its turn."""
         self._turn_s = monotonic()
 
-    async def wait(self) -> bool:
+    async def wait(self, *, has_asked: bool = False) -> bool:
         """`stay` as long as something comes, with trio's turns in between. Whether there are requests
         to read.
 
-        While one task is in it, others do not linger; nor does it while other tasks have enough to do.
+        has_asked: something was asked of another member, not heard from one. While one task is in it,
+        others do not linger; nor does it while other tasks have enough to do.
         """
         if self._is_used:
             return False
         self._is_used = True
+        self._eager = self._after_asking if has_asked else self._after_hearing
         try:
             while not self.stay():
                 if not self._is_cut_short:
@@ -124,7 +131,7 @@ class Linger(trio.abc.Instrument):
         poll, readers, end_s = self._epoll.poll, self._readers, self._turn_s + LINGER_MAX_S
         has_read = False
         while not self._ready and (left_s := end_s - monotonic()) > 0.0:
-            found = poll(LINGER_S if left_s > LINGER_S else left_s)
+            found = self._eager.look(poll) or poll(LINGER_S if left_s > LINGER_S else left_s)
             if not found:
                 self._is_cut_short = has_read and left_s < LINGER_S
                 return False
@@ -133,8 +140,10 @@ class Linger(trio.abc.Instrument):
                 read = readers.get(fd)
                 if read is not None:
                     has_read = True
+                    self._eager = self._after_hearing
                     read()
                 else:
+                    self._eager = self._after_asking
                     is_asked = self._serve()
             if is_asked:
                 return True

@@ -77,7 +77,7 @@ def install(
         is_awaited = turn != lowlevel.GO_ON and before_rest()
         if turn == lowlevel.DRAINED:
             lingering.requests_from(fd, serve)
-            if not (is_awaited and await lingering.wait()):
+            if not (is_awaited and await lingering.wait(has_asked=True)):
                 armed = fd
                 try:
                     await trio.lowlevel.wait_readable(fd)

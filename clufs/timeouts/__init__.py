@@ -32,6 +32,10 @@ LINGER_S = 0.004
 who was told that somebody waits for his lock may give way within it. It is waited for in the kernel, so
 this costs no CPU; only what else the event loop serves comes later, by no more than LINGER_MAX_S."""
 
+LOOK_S = 0.0002
+"""Before lingering in the kernel, what comes is looked for so long without a pause, where that pays: a
+round trip between two members on one network, with the work at both ends."""
+
 LINGER_MAX_S = 0.005
 """So long at most in a row: what else the event loop serves comes no later."""
 
