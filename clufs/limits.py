@@ -145,6 +145,12 @@ REGISTRY_PART_BYTES = 2**18
 """Entries and snapshots go to a member that lacks them in parts of this: well below MULTICAST_MAX_BYTES,
 so that other multicasts come between."""
 
+TAIL_BYTES = 2**17
+"""The registry's tail on disk: a few hundred commands before the database takes them over in one transaction."""
+
+TAIL_SPARED_BYTES = 2**14
+"""Room in it that entries leave to the numbers of views and incarnations: these are kept on a full disk, too."""
+
 ANSWERS_KEPT = 64
 """Commands that one life of a member may have under way; so many ids of each life are remembered."""
 

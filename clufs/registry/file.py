@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -66,6 +66,9 @@ class OldTables(msgspec.Struct, frozen=True):
     view: int
     namespaces: list[tuple[bytes, int, int, int]]
 
+
+Row = tuple[int, int, bytes, bytes]
+"""An entry of the log: index, view, the command with its id, and the checksum that binds it."""
 
 _header = msgspec.msgpack.Decoder(Header)
 
@@ -202,9 +205,13 @@ class RegistryFile:
             Write(0, stored.adopted, 0, 0, stored.entries, stored.committed, stored.snapshot),
         )
 
-    def write(self, header: Header, write: Write) -> Header:
-        """Carry out a write on top of the header as it was; return the new one."""
+    def write(self, header: Header, write: Write, pending: Sequence[Row] = ()) -> Header:
+        """Carry out a write on top of the header as it was; return the new one.
+
+        pending: rows that the header counts already.
+        """
         with self._change():
+            self._insert(pending)
             base_sum = self._sum_at(write.base, header)
             if write.snapshot is not None:
                 self._db.execute(
@@ -216,20 +223,21 @@ class RegistryFile:
             self._db.execute(
                 "DELETE FROM log WHERE number <= ? OR number > ?", (write.base, write.keep)
             )
-            for entry in write.entries:
-                body = encode(entry.id, entry.command)
-                last_sum = _entry_sum(last_sum, entry.index, entry.view, body)
-                row = (entry.index, entry.view, body, last_sum)
-                self._db.execute("INSERT INTO log VALUES (?, ?, ?, ?)", row)
+            rows, last_sum = _rows(last_sum, write.entries)
+            self._insert(rows)
             return self._put_header(_after(header, write, base_sum, last_sum))
 
-    def change(self, header: Header, **fields: int) -> Header:
+    def change(self, header: Header, pending: Sequence[Row] = (), **fields: int) -> Header:
         """Change numbers of the header; return the new one."""
         with self._change():
+            self._insert(pending)
             return self._put_header(msgspec.structs.replace(header, **fields))
 
+    def _insert(self, rows: Sequence[Row]) -> None:
+        self._db.executemany("INSERT INTO log VALUES (?, ?, ?, ?)", rows)
+
     def _put_header(self, header: Header) -> Header:
-        new = msgspec.structs.replace(header, generation=header.generation + 1)
+        new = next_of(header)
         body = msgspec.msgpack.encode(new)
         self._db.execute("INSERT OR REPLACE INTO header VALUES (1, ?, ?)", (body, digest(body)))
         return new
@@ -243,6 +251,42 @@ class RegistryFile:
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
+
+
+def next_of(header: Header, **fields: int) -> Header:
+    """The header after one change more, of these fields."""
+    return msgspec.structs.replace(header, generation=header.generation + 1, **fields)
+
+
+def appended(header: Header, write: Write) -> tuple[Header, list[Row]] | None:
+    """The header after a write that only adds entries, and their rows; None for any other."""
+    same = write.adopted == header.adopted and write.origin == header.origin
+    adds = write.snapshot is None and write.base == header.base and write.keep >= header.last
+    if not (same and adds):
+        return None
+    rows, last_sum = _rows(header.last_sum, write.entries)
+    return next_of(_after(header, write, header.base_sum, last_sum)), rows
+
+
+def entries_of(header: Header, rows: Sequence[Row]) -> tuple[Entry, ...] | None:
+    """The entries of rows that follow those which the header counts; None if they do not."""
+    entries, before = [], header.last_sum
+    for at, (number, view, body, sum_) in enumerate(rows, header.last + 1):
+        if number != at or sum_ != _entry_sum(before, number, view, body):
+            return None
+        before = sum_
+        entries.append(Entry(number, view, *decode(body)))
+    return tuple(entries)
+
+
+def _rows(before: bytes, entries: Sequence[Entry]) -> tuple[list[Row], bytes]:
+    """The rows of entries that follow the one with this checksum, and the checksum of the last."""
+    rows = []
+    for entry in entries:
+        body = encode(entry.id, entry.command)
+        before = _entry_sum(before, entry.index, entry.view, body)
+        rows.append((entry.index, entry.view, body, before))
+    return rows, before
 
 
 def _after(header: Header, write: Write, base_sum: bytes, last_sum: bytes) -> Header:

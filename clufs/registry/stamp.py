@@ -30,12 +30,13 @@ class Stamp:
         slots = (os.pread(self._file, _SLOT_BYTES, at * _SLOT_BYTES) for at in (0, 1))
         return max(_generation(slot) for slot in slots)
 
-    def write(self, generation: int) -> None:
-        """Stamp a generation; on disk when it returns. Raises OSError."""
+    def write(self, generation: int, sync: bool = True) -> None:
+        """Stamp a generation; on disk when it returns, without `sync` soon. Raises OSError."""
         number = generation.to_bytes(8, "big")
         slot = (number + _sum(number)).ljust(_SLOT_BYTES, b"\0")
         os.pwrite(self._file, slot, generation % 2 * _SLOT_BYTES)
-        os.fdatasync(self._file)
+        if sync:
+            os.fdatasync(self._file)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -1,24 +1,50 @@
 """The registry's store: what must outlive the daemon, in one state directory.
 
-`registry.sqlite` has the log, the snapshot and the numbers that never repeat; `registry.stamp` how
-far it had come; `lock` is held by the daemon that uses the directory.
+`registry.sqlite` has the log, the snapshot and the numbers that never repeat, and `registry.tail` what came
+since; `registry.stamp` how far they had come; `lock` is held by the daemon that uses the directory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+
 from clufs.errors import StateError
+from clufs.limits import TAIL_SPARED_BYTES
 from clufs.registry.commands import CommandId, Entry, PutNamespace
-from clufs.registry.file import VERSION, Header, OldTables, RegistryFile
+from clufs.registry.file import (
+    VERSION,
+    Header,
+    OldTables,
+    RegistryFile,
+    Row,
+    appended,
+    entries_of,
+    next_of,
+)
 from clufs.registry.log import Stored, Write
 from clufs.registry.stamp import Stamp
+from clufs.registry.tail import Tail
 
 _TOKEN_BYTES = 16
+
+
+class _Record(msgspec.Struct, frozen=True, array_like=True):
+    """A record of the tail: the header after it, and the rows that it adds."""
+
+    header: Header
+    rows: list[Row]
+
+
+_record = msgspec.msgpack.Decoder(_Record)
 
 
 class RegistryStore:
@@ -45,14 +71,19 @@ class RegistryStore:
             undo.callback(os.close, self._lock)
             self._file = RegistryFile(directory / "registry.sqlite")
             undo.callback(self._file.close)
-            self._stamp = self._open_stamp()
-            undo.callback(self._stamp.close)
+            with self._named():
+                self._stamp = Stamp(self.directory / "registry.stamp")
+                undo.callback(self._stamp.close)
+                self._tail = Tail(self.directory / "registry.tail")
+                undo.callback(self._tail.close)
+            self._pending: list[Row] = []
             self._load()
             undo.pop_all()
 
-    def _open_stamp(self) -> Stamp:
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
         try:
-            return Stamp(self.directory / "registry.stamp")
+            yield
         except OSError as error:
             failure = StateError(f"state directory {self.directory}: {error.strerror}")
             failure.errno = error.errno or failure.errno
@@ -66,20 +97,65 @@ class RegistryStore:
             stored, view = _first(self._file.old_tables())
             header = self._file.make(Header(view=view, token=stored.token), stored)
         else:
-            header, stored = self._file.read()
+            header, stored = self._with_tail(*self._file.read())
         if header.generation < stamped:
             raise self._file.damaged(
                 f"registry.sqlite is older than it was: generation {header.generation} of {stamped}"
             )
         self._stored, self._header = stored, header
-        self._count(header)
+        self._put_stamp()
+
+    def _with_tail(self, header: Header, stored: Stored) -> tuple[Header, Stored]:
+        """What the database has, and what came since."""
+        with self._named():
+            records = list(self._tail.read(header.generation))
+        for generation, body in records:
+            try:
+                found = _record.decode(body)
+                entries = entries_of(header, found.rows)
+            except msgspec.MsgspecError as error:
+                raise self._file.damaged(f"registry.tail is damaged: {error}") from error
+            follows = found.header.generation == generation == header.generation + 1
+            if entries is None or not follows:
+                raise self._file.damaged(f"registry.tail lacks what came before {generation}")
+            header = found.header
+            self._pending += found.rows
+            committed = header.committed
+            stored = replace(stored, entries=stored.entries + entries, committed=committed)
+        return header, stored
 
     def _count(self, header: Header) -> None:
-        """The file has changed: stamp its generation."""
+        """The database has changed, and has all that was pending: stamp its generation."""
         self._header = header
+        self._pending.clear()
+        self._tail.restart()
+        self._put_stamp()
+
+    def _put_stamp(self, sync: bool = True) -> None:
         # The change is on disk, whatever becomes of the stamp: without it only less is detected.
         with contextlib.suppress(OSError):
-            self._stamp.write(header.generation)
+            self._stamp.write(self._header.generation, sync)
+
+    def _append(self, header: Header, rows: list[Row], spared: int) -> bool:
+        """Add a record to the tail, if it leaves so much room there."""
+        body = msgspec.msgpack.encode(_Record(header, rows))
+        if not self._tail.has_room(len(body), spared):
+            return False
+        with self._named():
+            try:
+                self._tail.append(header.generation, body)
+            except OSError as error:  # its room is there: what is on disk now nobody knows
+                error.errno = errno.EIO
+                raise
+        self._header = header
+        self._pending += rows
+        self._put_stamp(sync=False)  # a power cut may take it, and the record says as much
+        return True
+
+    def _change(self, **fields: int) -> None:
+        """Change numbers. Into the tail where a full disk could refuse them: with rows that are pending."""
+        if not (self._pending and self._append(next_of(self._header, **fields), [], 0)):
+            self._count(self._file.change(self._header, self._pending, **fields))
 
     # ------------------------------------------------- for the replica
 
@@ -90,9 +166,10 @@ class RegistryStore:
 
     def write(self, write: Write) -> None:
         """Carry out a replica's write."""
-        header = self._file.write(self._header, write)
+        added = appended(self._header, write)
+        if added is None or not self._append(*added, TAIL_SPARED_BYTES):
+            self._count(self._file.write(self._header, write, self._pending))
         self._stored = self._stored.after(write)
-        self._count(header)
 
     # ------------------------------------------------- numbers that never repeat
 
@@ -104,7 +181,7 @@ class RegistryStore:
     def keep_view(self, number: int) -> None:
         """Keep a view number; a lower one than before changes nothing."""
         if number > self._header.view:
-            self._count(self._file.change(self._header, view=number))
+            self._change(view=number)
 
     @property
     def incarnation(self) -> int:
@@ -117,11 +194,15 @@ class RegistryStore:
         at_least: the seconds of the wall clock, so that it grows also after the disk was replaced.
         """
         number = max(self._header.incarnation + 1, at_least)
-        self._count(self._file.change(self._header, incarnation=number))
+        self._change(incarnation=number)
         return number
 
     def close(self) -> None:
-        """Let go of the state directory."""
+        """Let go of the state directory; the database takes over what is pending, if it can."""
+        if self._pending:
+            with contextlib.suppress(StateError):
+                self._count(self._file.change(self._header, self._pending))
+        self._tail.close()
         self._file.close()
         self._stamp.close()
         os.close(self._lock)

@@ -20,7 +20,6 @@ _ONCE = """
     remote-pair remote-clients remote-hand-over recovery recovery-blocked
     heartbeat placement placement-all checks checks-members takeover takeover-detection takeover-fencing takeover-lock
     lockfiles-pair multicast quorum-flush
-    placement placement-all checks takeover takeover-detection takeover-fencing takeover-lock
     takeover-script takeover-rest
 """.split()
 
