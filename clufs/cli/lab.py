@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     up = add("up", "bring it up; returns when all members are in and /clu answers")
     members, luns = _number(1, MEMBERS_MAX), _number(0, LUNS_MAX)
     up.add_argument("--members", metavar="N", type=members, default=3, help="how many (3)")
-    up.add_argument("--luns", metavar="N", type=luns, default=0, help="shared LUNs (0)")
+    up.add_argument("--luns", metavar="N", type=luns, default=1, help="shared LUNs (1)")
     up.add_argument(
         "--own-luns",
         metavar="N",

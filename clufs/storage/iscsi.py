@@ -9,6 +9,7 @@ answer can be taken for another's.
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from clufs.storage.libiscsi import ffi, library, text
 from clufs.storage.outcome import check
 from clufs.timeouts import LUN_COMMAND_S, LUN_CONNECT_S, LUN_LOGOUT_S
 
+ISCSI_PORT = "3260"
+_PORTAL = re.compile(r"(?:\[(.+)\]|([^:]+))(?::([0-9]+))?")
 _SENSE_LENGTH_BYTES = 2
 
 
@@ -166,15 +169,29 @@ class IscsiLun:
             self._lib.iscsi_set_targetname(self._context, url.target)
             if text(url.user):
                 self._lib.iscsi_set_initiator_username_pwd(self._context, url.user, url.passwd)
-            portal = bytes(ffi.string(url.portal))
+            named = text(url.portal)
         finally:
             self._lib.iscsi_destroy_url(url)
         with trio.move_on_after(LUN_CONNECT_S) as scope:
+            portal = (await self._resolved(named)).encode()
             connect = ("connecting", self._lib.iscsi_connect_async, (ffi.new("char[]", portal),))
             await self._step(*connect)
             await self._step("login", self._lib.iscsi_login_async, ())
         if scope.cancelled_caught:
             raise PathLost(f"{self.path}: no session within {LUN_CONNECT_S} s")
+
+    async def _resolved(self, portal: str) -> str:
+        """The portal by its address: the library would look a name up itself, and all would wait. Raises PathLost."""
+        found = _PORTAL.fullmatch(portal)
+        host, port = (
+            (found[1] or found[2], found[3] or ISCSI_PORT) if found else (portal, ISCSI_PORT)
+        )
+        try:
+            known = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise PathLost(f"{self.path}: {host}: {error.strerror}") from error
+        address = str(known[0][4][0])
+        return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
     async def _step(self, what: str, function: Any, arguments: tuple[Any, ...]) -> None:
         """Do one step of making a session, moving bytes here as `_serve` does later."""

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar
 
 import trio
 
-from clufs.errors import CheckCondition, LunBusy, LunError, LunTimedOut, PathLost
+from clufs.errors import CheckCondition, LunBusy, LunError, LunTimedOut, MissingPart, PathLost
 from clufs.storage import commands as c
 from clufs.storage import udev
 from clufs.storage.carrier import Lun
@@ -80,7 +80,7 @@ class Luns:
                     path.url, self._initiator, on_attention=_attends(path)
                 ) as opened:
                     await self._mind(path, opened)
-            except LunError as error:
+            except (LunError, MissingPart) as error:
                 if path.state == PathState.UP:
                     pause_s = LUN_RETRY_MIN_S
                 self.inventory.lost(path, str(error))

@@ -16,8 +16,10 @@ class Lab:
         self.directory = directory
 
     def line(self, command: str, *words: str) -> list[str]:
-        """The command line of `clufs lab COMMAND WORDS`."""
+        """The command line of `clufs lab COMMAND WORDS`; without LUNs unless they are asked for."""
         program = [sys.executable, "-m", "clufs.cli.clufs", "lab", command]
+        if command == "up" and "--luns" not in words:
+            words = ("--luns", "0", *words)
         return [*program, "--dir", str(self.directory), *words]
 
     def run(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:

@@ -417,7 +417,7 @@ def test_without_the_keeper_nobody_is_dead(alone: Lab) -> None:
     ("words", "sentence"),
     [
         (["up"], "a lab is up in "),
-        (["up", "--luns", "1"], "a lab has no shared LUNs yet: --luns 0"),
+        (["lun", "status"], "this lab has no LUNs: clufs lab up --luns N"),
         (["kill", "nobody"], "no member 'nobody': provolone polishham pepicelli"),
         (["cut", "provolone", "provolone"], "a member cannot be cut from itself"),
         (["cut", *NAMES], "cut takes one member or two"),

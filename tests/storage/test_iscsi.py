@@ -1,9 +1,11 @@
 """LUNs over iSCSI, against our array on loopback."""
 
 import math
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -248,6 +250,43 @@ async def test_another_target_is_no_path() -> None:
         with pytest.raises(PathLost, match="login failed"):
             async with iscsi_lun(array.url().replace(TARGET, "iqn.x"), A, 1):
                 raise AssertionError
+
+
+class Names(trio.abc.HostnameResolver):
+    """Knows one."""
+
+    async def getaddrinfo(self, host: Any, port: Any, *_: Any) -> Any:
+        if host != b"array":  # as it goes over the wire
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(port)))]
+
+    async def getnameinfo(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+
+async def test_a_portal_may_have_a_name() -> None:
+    async with Array().serving() as array:
+        trio.socket.set_custom_hostname_resolver(Names())
+        async with iscsi_lun(array.url().replace("127.0.0.1", "array"), A, 1) as lun:
+            await lun.run(c.TestUnitReady())
+        with pytest.raises(PathLost, match="nobody: Name or service not known"):
+            async with iscsi_lun(array.url().replace("127.0.0.1", "nobody"), A, 1):
+                raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("portal", "address"),
+    [
+        ("127.0.0.1:860", "127.0.0.1:860"),
+        ("127.0.0.1", "127.0.0.1:3260"),
+        ("[::1]:860", "[::1]:860"),
+        ("[::1]", "[::1]:3260"),
+    ],
+)
+async def test_an_address_stays_what_it_is(portal: str, address: str) -> None:
+    lun = IscsiLun(f"iscsi://{portal}/x/0", A, 1)
+    assert await lun._resolved(portal) == address
+    lun._close()
 
 
 @pytest.mark.parametrize("url", ["iscsi://", "http://127.0.0.1/x/0", "iscsi://127.0.0.1/x"])

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from clufs.errors import PathLost
-from clufs.storage import keeping
+from clufs.storage import keeping, libiscsi
 from clufs.storage.inventory import Change, PathState, SharedLun
 from clufs.storage.keeping import Luns
 from clufs.storage.paths import LunPath
@@ -228,3 +228,18 @@ async def test_a_path_to_nowhere_keeps_nobody_waiting() -> None:
         assert not luns.inventory.luns
         assert "connecting failed" in luns.changes[0].why
         nursery.cancel_scope.cancel()
+
+
+async def test_without_libiscsi_a_path_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(libiscsi, "LIBRARY", "libiscsi.so.absent")
+    libiscsi.library.cache_clear()
+    luns = Watched()
+    luns.expect("data", ["iscsi://127.0.0.1/iqn.x/0"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(luns.serve)
+        await luns.until(lambda: luns.states() == [DOWN])
+        assert "apt-get install libiscsi7" in luns.changes[0].why
+        nursery.cancel_scope.cancel()
+    libiscsi.library.cache_clear()
