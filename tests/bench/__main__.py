@@ -28,6 +28,7 @@ from tests.bench import (
     takeover,
 )
 from tests.bench.core import many_elsewhere
+from tests.bench.group import one_group
 from tests.bench.measure import TINY, Size
 from tests.bench.report import Row, Target, figure, machine, table, write_json
 from tests.bench.servers import Bare, Clufs, Hello, build_hello, running
@@ -101,7 +102,7 @@ def main() -> None:
     size = TINY if arguments.tiny else Size()
     before = machine()
     mind_the_collector()
-    with tempfile.TemporaryDirectory(prefix="clufs-bench-") as directory:
+    with one_group(), tempfile.TemporaryDirectory(prefix="clufs-bench-") as directory:
         parts = [_PARTS[name] for name in arguments.only or _PARTS]
         rows = [row for part in parts for row in part(size, Path(directory))]
     write_json(arguments.json, rows, before)

@@ -11,15 +11,15 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clufs.lab import plan, processes
 from tests.bench import etcd, lockfiles, throughput
-from tests.bench.measure import Samples, Size, alternate, cpu_of_pins, placement
+from tests.bench.measure import Samples, Size, alternate, cpu_of_pins
 from tests.bench.report import Row, Target, compared, figure
 from tests.bench.servers import Clufs, running
 from tests.cluster.lab import NAMES, Lab
@@ -122,6 +122,20 @@ class Members:
             for pid in pids if really else ():
                 self.pin(pid, everywhere)
 
+    @contextmanager
+    def placed(self, places: Sequence[tuple[Teller, int, int, int]]) -> Iterator[None]:
+        """Each of these: a teller, its CPU, a daemon, its CPU."""
+        everywhere = os.sched_getaffinity(0)
+        for teller, cpu, daemon, daemon_cpu in places:
+            teller.call("pin", cpu=cpu)
+            self.pin(daemon, {daemon_cpu})
+        try:
+            yield
+        finally:
+            for teller, _, daemon, _ in places:
+                teller.call("pin", cpu=None)
+                self.pin(daemon, everywhere)
+
     @staticmethod
     def pin(pid: int, cpus: set[int]) -> None:
         """All threads of a process to these CPUs."""
@@ -176,18 +190,26 @@ def _used_by_one(size: Size, members: Members, alone: Teller, daemon: Clufs) -> 
         for what, (name, lines) in pairs.items()
         for where, teller in (("alone", alone), ("in a cluster", mine))
     }
-    for really in (True, False):
-        with members.pinned((alone,), (daemon.pid,), really):
+    one, other = _two_cpus()
+    places = [(mine, one, members.daemons[0], other), (alone, one, daemon.pid, other)]
+    ways: dict[str, AbstractContextManager[None]] = {
+        "pinned": members.pinned((alone,), (daemon.pid,), True),
+        "apart": members.placed(places),
+        "free": members.pinned((alone,), (daemon.pid,), False),
+    }
+    for where, way in ways.items():
+        with way:
             samples = alternate(contestants, size.rounds)
         for what in pairs:
             yield compared(
-                f"own-{_KEYS[what]}-{placement(really)}",
-                f"one of three members uses it: {what}, {placement(really)}",
+                f"own-{_KEYS[what]}-{where}",
+                f"one of three members uses it: {what}, {where}",
                 "us",
                 samples[f"{what} in a cluster"],
                 "a member alone",
                 samples[f"{what} alone"],
-                Target(1.1),
+                # Free, each pair is now on one CPU and now apart: only luck makes them alike.
+                None if where == "free" else Target(1.1),
             )
     before = members.counters()
     for name, lines in pairs.values():
@@ -195,6 +217,11 @@ def _used_by_one(size: Size, members: Members, alone: Teller, daemon: Clufs) -> 
     sent = members.counters()[NAMES[0]]["messages_sent"] - before[NAMES[0]]["messages_sent"]
     what = f"one of three members uses it: for {size.calls * 2:,} pairs"
     yield figure("own-messages", what, "messages", [sent], Target(0))
+
+
+def _two_cpus() -> tuple[int, int]:
+    cpus = sorted(os.sched_getaffinity(0))
+    return cpus[0], cpus[-1]
 
 
 def _pair_us(teller: Teller, name: str, lines: list[str], calls: int) -> float:
@@ -207,7 +234,7 @@ def _pair_us(teller: Teller, name: str, lines: list[str], calls: int) -> float:
 def _used_elsewhere(size: Size, members: Members) -> Iterator[Row]:
     home, master = (members.tellers[name] for name in NAMES[:2])
     master.call("write", name="elsewhere", line="NL persistent")
-    where = members.tls(NAMES[1])
+    echo = members.tls(NAMES[1])
 
     def remote() -> float:
         grant, _ = home.call("medians_us", name="elsewhere", lines=["EX", "UN"], calls=size.calls)
@@ -218,17 +245,27 @@ def _used_elsewhere(size: Size, members: Members) -> Iterator[Row]:
         "local": lambda: home.call("medians_us", name="here", lines=["EX", "UN"], calls=size.calls)[
             0
         ],
-        "tls": lambda: home.call("tls_round_trips_us", calls=size.calls, **where),
+        "tls": lambda: home.call("tls_round_trips_us", calls=size.calls, **echo),
     }
-    for really in (True, False):
-        with members.pinned((), (), really):
-            master.call("serve_tls", **where)
+    cpus = _two_cpus()
+    places = [
+        (members.tellers[name], cpu, daemon, cpu)
+        for name, daemon, cpu in zip(NAMES, members.daemons, (*cpus, cpus[-1]), strict=True)
+    ]
+    ways: dict[str, AbstractContextManager[None]] = {
+        "pinned": members.pinned((), (), True),
+        "each": members.placed(places),
+        "free": members.pinned((), (), False),
+    }
+    for where, way in ways.items():
+        with way:
+            master.call("serve_tls", **echo)
             samples = alternate(contestants, size.rounds)
             master.call("end_tls")
         least = [a + b for a, b in zip(samples["tls"], samples["local"], strict=True)]
         yield compared(
-            f"remote-grant-{placement(really)}",
-            f"EX, master elsewhere, {placement(really)}",
+            f"remote-grant-{where}",
+            f"EX, master elsewhere, {'a CPU each' if where == 'each' else where}",
             "us",
             samples["remote"],
             "trio TLS round trip + the same here",

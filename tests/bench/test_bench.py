@@ -16,7 +16,8 @@ _PLACED = """
 """.split()
 _ONCE = """
     core-pair core-conversions core-share clients ls idle waiter-memory kill start
-    block-bytes lock-bytes pause-ms own-messages own-throughput remote-messages remote-frames remote-bytes
+    block-bytes lock-bytes pause-ms own-conversions-apart own-lock-apart remote-grant-each
+    own-messages own-throughput remote-messages remote-frames remote-bytes
     remote-pair remote-clients remote-hand-over recovery recovery-blocked
     heartbeat placement placement-all checks checks-members takeover takeover-detection takeover-fencing takeover-lock
     lockfiles-pair multicast quorum-flush

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.bench.measure import Size, alternate
@@ -28,8 +27,11 @@ def measure(size: Size, members: Members, alone: Teller, daemon: int) -> Iterato
         "three": lambda: len(NAMES) * _pairs_per_s(busy, size.window_s),
         "alone": lambda: _pairs_per_s([alone], size.window_s),
     }
-    placed = [*zip(busy, members.daemons, cpus, strict=False), (alone, daemon, cpus[0])]
-    with _placed(members, placed):
+    places = [
+        (teller, cpu, pid, cpu)
+        for teller, pid, cpu in zip(busy, members.daemons, cpus, strict=False)
+    ]
+    with members.placed([*places, (alone, cpus[0], daemon, cpus[0])]):
         samples = alternate(contestants, size.rounds)
     yield compared(
         "own-throughput",
@@ -40,21 +42,6 @@ def measure(size: Size, members: Members, alone: Teller, daemon: int) -> Iterato
         samples["alone"],
         Target(2.5, at_least=True),
     )
-
-
-@contextmanager
-def _placed(members: Members, placed: list[tuple[Teller, int, int]]) -> Iterator[None]:
-    """Each client and its daemon on one CPU."""
-    everywhere = os.sched_getaffinity(0)
-    for teller, daemon, cpu in placed:
-        teller.call("pin", cpu=cpu)
-        members.pin(daemon, {cpu})
-    try:
-        yield
-    finally:
-        for teller, daemon, _ in placed:
-            teller.call("pin", cpu=None)
-            members.pin(daemon, everywhere)
 
 
 def _pairs_per_s(tellers: list[Teller], window_s: float) -> float:
