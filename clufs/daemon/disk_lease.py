@@ -49,7 +49,7 @@ class DiskLease:
         self._mount_point, self._owners = mount_point, owners
         self._lives: Lives | None = None
         self._let_go = False
-        self._told: dict[int, tuple[bool, OnDisk]] = {}
+        self._told: dict[str, str] = {}
         self._trouble = ""
         self._news = trio.Event()
 
@@ -166,10 +166,9 @@ class DiskLease:
     def _tell(self, line: LeaseLine) -> None:
         """What has changed, in events and log."""
         for name, one in self.neighbours().items():
-            seen = (one.heard, one.on_disk)
-            if one.on_disk in _SAYS_NOTHING or self._told.get(one.member) == seen:
+            if one.on_disk in _SAYS_NOTHING or self._told.get(name) == one.words:
                 continue
-            self._told[one.member] = seen
+            self._told[name] = one.words
             if self.events is not None:
                 self.events.add("lun-heartbeat", member=name, seen=one.words)
         trouble = line.trouble()

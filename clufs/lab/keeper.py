@@ -23,16 +23,21 @@ from clufs.lab.plan import Lab
 from clufs.limits import MEMBER_NAME_MAX_BYTES
 from clufs.timeouts import LAB_ASK_S, LAB_END_S, LAB_KEEPER_LOOK_S
 
+_RECORD_MAX_BYTES = 64
 
-def fence(lab: Lab, name: str) -> None:
+
+def fence(lab: Lab, name: str, meant: str = "") -> None:
     """Kill a member; returns when its last process is gone, at once if it is dead already.
 
+    meant: what its process 1 had written down when it was asked for; another one is not killed for it.
     Raises UsageError if there is no such member, ProgramError if it is not known to be dead.
     """
     member = lab.member(name)
     record = processes.record(lab.init(member.name))
     if record is None:
         raise ProgramError(f"{name}: not known to be dead: it never wrote down its process 1")
+    if meant and tuple(meant.split()) != (str(record.pid), record.started):
+        return
     try:
         handle = os.pidfd_open(record.pid)
     except ProcessLookupError:
@@ -65,9 +70,10 @@ def _serve(lab: Lab, listener: socket.socket) -> None:
 
 
 def _answer(lab: Lab, line: socket.socket) -> bytes:
-    asked = line.makefile("rb").read(MEMBER_NAME_MAX_BYTES + 1).decode(errors="replace")
+    text = line.makefile("rb").read(MEMBER_NAME_MAX_BYTES + _RECORD_MAX_BYTES)
+    asked, _, meant = text.decode(errors="replace").partition("\n")
     try:
-        fence(lab, asked)
+        fence(lab, asked, meant)
     except ClufsError as error:
         _log(f"{asked!r}: refused: {error}")
         return f"{error}\n".encode()

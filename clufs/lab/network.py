@@ -12,6 +12,7 @@ from clufs.lab.plan import PORTALS, SWITCH, Lab, LabMember
 
 _BRIDGE = "br0"
 _STORAGE_BRIDGE = "br1"
+_BRIDGE_ADDRESS = "02:63:6c:75:66:73"
 _CABLE = "eth0"
 _STORAGE_CABLE = "san0"
 # A hardware address that nobody has: frames to it are lost without a word, as in a broken cable.
@@ -43,8 +44,10 @@ def make_storage_bridge(switch: int) -> None:
 
 
 def _make_bridge(switch: int, name: str) -> None:
-    # Without spanning tree a port forwards at once.
-    ip(switch, "link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+    # Without spanning tree a port forwards at once. With an address of its own the bridge keeps it when a
+    # port goes: else it takes another port's, and nobody reaches the array until all have asked anew.
+    kind = ("type", "bridge", "stp_state", "0", "forward_delay", "0")
+    ip(switch, "link", "add", name, "address", _BRIDGE_ADDRESS, *kind)
     ip(switch, "link", "set", name, "up")
 
 

@@ -258,7 +258,10 @@ logging {{
 
 
 def clufs_toml(lab: Lab, member: LabMember) -> str:
-    """clufs.toml of one member. Its fencing agent asks the lab's keeper."""
+    """clufs.toml of one member. Its fencing agent, and its watchdog, ask the lab's keeper.
+
+    The machine's own watchdog is no member's: it would reset them all.
+    """
     # By its path and without what the environment says: whoever calls it, it is this one.
     agent = [sys.executable, "-I", "-S", fence.__file__, str(lab.directory)]
     # What JSON calls a string or a list of them, TOML does too.
@@ -272,6 +275,10 @@ keys = {json.dumps(str(lab.keys / member.name))}
 
 [fencing]
 agents = [{{ kind = "command", name = "lab", command = {json.dumps(agent)} }}]
+
+[storage]
+watchdog = ""
+watchdog_command = {json.dumps([*agent, member.name])}
 {_luns_toml(lab)}"""
 
 

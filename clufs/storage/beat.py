@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import trio
 
 from clufs.errors import LunError, LunTimedOut
+from clufs.storage.disk_header import PAIR_BLOCKS
 from clufs.storage.lease import DiskWatch, Lease, Standing
 from clufs.storage.lease_wire import Looked, Settings, boottime, seen_of
 from clufs.storage.own_lun import OwnLun, open_own
@@ -67,7 +68,7 @@ class Beat:
         self._own: OwnLun | None = None
         self._name = (life.boot_id, life.settings.incarnation)
         self._sequence = 0
-        self._beats = 0
+        self._written: set[int] = set()
         self._is_double = False
         self._beat_s = -1.0
 
@@ -133,7 +134,7 @@ class Beat:
         before, self._sequence = self._sequence, self._sequence + 1
         record = self._life.record(own.header.cluster, began_s)
         await _within(own.line.io_timeout_s, lambda: own.write_record(record, before))
-        self._beats += 1
+        self._written.add(self._sequence % PAIR_BLOCKS)
 
     async def _read(self, own: OwnLun) -> dict[int, Slot]:
         members = max(self._life.settings.members, self._member)
@@ -148,14 +149,21 @@ class Beat:
             return life.stopped
         if pair.record is None or pair.sequence < self._sequence:
             return f"our record is not there: {'; '.join(pair.flaws) or Flaw.STALE}"
-        # What we write at once covers what another wrote in the same place; it has not had the other block.
-        written = (
-            [pair.record] if self._beats < 2 or pair.older is None else [pair.record, pair.older]
-        )
-        if any((one.boot_id, one.incarnation) != self._name for one in written):
+        # What another wrote may be covered at once by ours; then it still stands in the other block.
+        both = len(self._written) == PAIR_BLOCKS
+        if self._is_anothers(pair.record) or (both and self._is_anothers(pair.older)):
             self._is_double = True
             life.stop(f"another machine writes as the member with nodeid {self._member}")
+        if pair.record.incarnation != life.settings.incarnation:
+            return life.stopped or "our record is not there: a write of an earlier life came late"
         return life.stopped
+
+    def _is_anothers(self, record: MemberRecord | None) -> bool:
+        """No accident, as a late write of an earlier life of ours would be."""
+        if record is None:
+            return False
+        boot_id, incarnation = self._name
+        return record.boot_id != boot_id or record.incarnation > incarnation
 
     async def say_goodbye(self) -> None:
         """Our last record, if the LUN takes it; in a slot that another machine uses nothing more."""

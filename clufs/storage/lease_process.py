@@ -105,7 +105,7 @@ class LeaseProcess:
                 self._pet(lease)
                 if standing != told:
                     told = standing
-                    self._beats[0].tell("")
+                    self._beats[0].tell(self._beats[0].trouble)
                 pause_s = min(lease.line.pet_s, lease.line.io_timeout_s)
             await trio.sleep(pause_s)
 

@@ -30,7 +30,7 @@ def measure(size: Size, directory: Path) -> Iterator[Row]:
     """The 99th percentile of the time between two beats, as the records on the LUN have it."""
     lun, config = directory / "lun", directory / "heartbeat.toml"
     lun.write_bytes(bytes(_LUN_BYTES))
-    words = f'[member]\nname = "{_MEMBER}"\n[[luns]]\nurl = "{lun}"\nrole = "clufs"\n'
+    words = f'[member]\nname = "{_MEMBER}"\n[storage]\nwatchdog = ""\n[[luns]]\nurl = "{lun}"\nrole = "clufs"\n'
     config.write_text(words)
     trio.run(_format, lun)
     with running(clufs := Clufs(directory, "heartbeat", "--config", str(config))):

@@ -66,7 +66,7 @@ def disk(tmp_path: Path) -> Disk:
 def clu(tmp_path: Path, disk: Disk) -> Iterator[Clu]:
     config = tmp_path / "clufs.toml"
     config.write_text(
-        f'[member]\nname = "provolone"\n[[luns]]\nurl = "{disk.file}"\nrole = "clufs"\n'
+        f'[member]\nname = "provolone"\n[storage]\nwatchdog = ""\n[[luns]]\nurl = "{disk.file}"\nrole = "clufs"\n'
     )
     yield from running(tmp_path, "--config", str(config))
 
@@ -188,7 +188,9 @@ def test_without_its_lun_a_member_grants_nothing_and_ends_its_holders(
 
 def test_another_clusters_lun_is_not_touched(tmp_path: Path, disk: Disk) -> None:
     config = tmp_path / "clufs.toml"
-    config.write_text(f'[member]\nname = "feta"\n[[luns]]\nurl = "{disk.file}"\nrole = "clufs"\n')
+    config.write_text(
+        f'[member]\nname = "feta"\n[storage]\nwatchdog = ""\n[[luns]]\nurl = "{disk.file}"\nrole = "clufs"\n'
+    )
     before = disk.file.read_bytes()
     program = [sys.executable, "-m", "clufs.cli.clufsd", str(tmp_path / "clu")]
     (tmp_path / "clu").mkdir()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import trio
@@ -18,7 +19,7 @@ from clufs.storage.lease_line import LeaseLine, lease_of
 from clufs.storage.lease_wire import Looked, Said, Seen, Settings
 from clufs.storage.own_lun import Wish, format_own, open_own
 from clufs.storage.paths import initiator_name, open_path
-from clufs.storage.records import LeaseState, LunMessage, Word, bitmap
+from clufs.storage.records import LeaseState, LunMessage, MemberRecord, Word, bitmap
 from tests.array.array import Array, Shape
 
 QUICK = Wish("lab", members=4, io_timeout_s=0.25, watchdog_s=1.5)
@@ -85,7 +86,7 @@ class Life:
 
 @asynccontextmanager
 async def life(
-    directory: Path, member: int, *urls: str, incarnation: int = 5
+    directory: Path, member: int, *urls: str, incarnation: int = 5, machine: int = 0
 ) -> AsyncIterator[Life]:
     settings = Settings(
         [[url] for url in urls],
@@ -93,7 +94,7 @@ async def life(
         "lab",
         member,
         incarnation,
-        f"{BOOT_ID}{member}",
+        f"{BOOT_ID}{machine or member}",
         members=2,
     )
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as daemon:
@@ -217,7 +218,7 @@ async def test_who_takes_a_nodeid_twice_is_stopped(tmp_path: Path) -> None:
     url, over = await plain_file(tmp_path), trio.Event()
     async with (
         life(tmp_path, PROVOLONE, url) as provolone,
-        life(tmp_path, PROVOLONE, url, incarnation=6) as double,
+        life(tmp_path, PROVOLONE, url, machine=7) as double,
     ):
         provolone.ends, double.ends = over, over
         with trio.fail_after(30):
@@ -235,3 +236,20 @@ async def test_frames_come_back_as_they_were_sent(boot: bool) -> None:
     assert Looked.decode(looked.encode()) == looked
     said = Said(LeaseState.LEAVING, 2, True, 1 << 50, 1 << 63, bitmap({1, 64}))
     assert Said.decode(said.encode()) == said
+
+
+async def test_a_late_write_of_an_earlier_life_is_no_double(tmp_path: Path) -> None:
+    """It came back as a new incarnation while a write of the one before was still in the array."""
+    url = await plain_file(tmp_path)
+    async with life(tmp_path, PROVOLONE, url, incarnation=5) as provolone:
+        async with open_path(url, initiator_name("array")) as path:
+            lun = await open_own(path.device, "lab")
+            earlier = MemberRecord(lun.header.cluster, PROVOLONE, 4, UUID(f"{BOOT_ID}1").int)
+            for _ in range(4):
+                sequence = provolone.line.looks[0].sequence
+                await lun.write_record(earlier, sequence)
+                await provolone.until(
+                    lambda seen=sequence: provolone.line.looks[0].sequence > seen + 1
+                )
+        assert not provolone.line.over
+        assert provolone.line.standing() == Standing.GOOD
