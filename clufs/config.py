@@ -5,7 +5,7 @@ import re
 import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ from clufs.timeouts import (
     DIAL_MAX_S,
     FENCE_AGENT_S,
     LINK_SILENT_S,
+    LUN_FENCE_S,
     PEER_DEAD_S,
     QUORUM_KILL_S,
     STOP_S,
@@ -90,10 +91,19 @@ class CommandAgent(
     name: AgentName = ""
 
 
+class LunAgent(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="lun"
+):
+    """The fencing agent that keeps a member from all LUNs of role `data`, by their reservations."""
+
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = LUN_FENCE_S
+    name: AgentName = ""
+
+
 class Fencing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table [fencing]. agents: tried in this order; without any, a person confirms."""
 
-    agents: tuple[CommandAgent, ...] = ()
+    agents: tuple[CommandAgent | LunAgent, ...] = ()
 
 
 class Quorum(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,17 +168,29 @@ def load(path: str | Path | None) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
     try:
-        found = msgspec.convert(tomllib.loads(text), Config)
+        found = msgspec.convert(_with_kinds(tomllib.loads(text)), Config)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {_sentence(str(error))}") from error
-    _look_at_luns(path, found.luns)
+    _look_at_luns(path, found)
     return found
 
 
-def _look_at_luns(path: str | Path, luns: tuple[Lun, ...]) -> None:
-    """What no type says: each path once, and an odd number of LUNs for clufs, so that a majority is one."""
+def _with_kinds(said: dict[str, Any]) -> dict[str, Any]:
+    """An agent without a kind is a program."""
+    fencing = said.get("fencing")
+    agents = fencing.get("agents") if isinstance(fencing, dict) else None
+    for agent in agents if isinstance(agents, list) else ():
+        if isinstance(agent, dict):
+            agent.setdefault("kind", "command")
+    return said
+
+
+def _look_at_luns(path: str | Path, config: Config) -> None:
+    """What no type says: each path once, an odd number of LUNs for clufs, so that a majority is one, and LUNs of
+    both roles for the agent that fences by them."""
+    luns = config.luns
     named: dict[str, int] = {}
     for at, lun in enumerate(luns):
         for url in lun.urls:
@@ -179,6 +201,10 @@ def _look_at_luns(path: str | Path, luns: tuple[Lun, ...]) -> None:
     own = sum(lun.role == "clufs" for lun in luns)
     if own not in OWN_LUNS:
         raise ConfigError(f"{path}: luns: {own} of role `clufs`, there may be 0, 1, 3 or 5")
+    fences = any(isinstance(agent, LunAgent) for agent in config.fencing.agents)
+    if fences and not 0 < own < len(luns):
+        what = "the agent `lun` needs luns of role `data`, which it fences by, and of role `clufs`"
+        raise ConfigError(f"{path}: fencing.agents: {what}")
 
 
 def state_dir(option: str | None, configured: str) -> Path:

@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 from clufs.cli.doctor import Finding, Machine
 from clufs.cluster import corosync_config, libcorosync
 from clufs.cluster.keys import Keys
-from clufs.config import Config
+from clufs.config import Config, LunAgent
 from clufs.errors import ClufsError, ConfigError, MissingPart
 
 INSTALL = "apt-get install corosync"
@@ -73,6 +73,8 @@ def check_agents(machine: Machine, config: Config) -> Iterator[Finding]:
         mend = "without one, a person must say: echo confirmed > /clu/members/MEMBER/fence"
         yield Finding(False, "a fencing agent", mend, essential=False)
     for agent in config.fencing.agents:
+        if isinstance(agent, LunAgent):
+            continue  # the LUNs themselves are looked at
         program = agent.command[0]
         found = shutil.which(program, path=machine.search_path)
         mend = f"install it, or correct [fencing] in {machine.config_file}"

@@ -17,6 +17,7 @@ from typing import Protocol
 import trio
 
 from clufs.cluster.gate import COMMAND, AgentPlan
+from clufs.dlm.interface import Life
 from clufs.limits import AGENT_LINES_KEPT, AGENT_OUTPUT_BYTES
 
 _PIPE_BYTES = 65536  # all that a pipe can hold
@@ -36,14 +37,14 @@ class Verdict:
 class Agent(Protocol):
     """One way of fencing."""
 
-    async def fence(self, member: str) -> Verdict:
-        """Turn `member` off and make sure of it; cancelled, nothing of it goes on."""
+    async def fence(self, life: Life) -> Verdict:
+        """Make sure that this life of a member is off; cancelled, nothing of it goes on."""
 
 
 class NoAgent:
     """`none`: nothing is certain until a person says so."""
 
-    async def fence(self, member: str) -> Verdict:
+    async def fence(self, life: Life) -> Verdict:
         """Fails."""
         return Verdict(False, "a person has to confirm")
 
@@ -61,13 +62,13 @@ class CommandAgent:
         self.command = command
         self.timeout_s = timeout_s
 
-    async def fence(self, member: str) -> Verdict:
+    async def fence(self, life: Life) -> Verdict:
         """Run the program once."""
         output, write_end = os.pipe()
         os.set_blocking(output, False)
         try:
             try:
-                program = self._start(member, write_end)
+                program = self._start(life.member, write_end)
             except (OSError, ValueError) as error:
                 return Verdict(False, f"{self.command[0]} cannot be run: {error}")
             finally:
@@ -152,7 +153,7 @@ def _signal_name(number: int) -> str:
 
 
 def agent_of(plan: AgentPlan) -> Agent:
-    """The agent that is planned."""
+    """The agent that is planned, where no LUN is needed for it."""
     if plan.kind == COMMAND:
         return CommandAgent(plan.command, plan.timeout_s)
     return NoAgent()

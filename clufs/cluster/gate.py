@@ -25,15 +25,16 @@ from clufs.timeouts import FENCE_AGENT_S, FENCING_RETRY_MAX_S, FENCING_RETRY_MIN
 
 NONE = "none"
 COMMAND = "command"
+LUN = "lun"
 
 
 @dataclass(frozen=True, slots=True)
 class AgentPlan:
     """A configured way to make sure that a member is off.
 
-    kind: `command`, or `none`: a person confirms. command: program and arguments; the member's
-    name is appended. timeout_s: a run that takes longer is killed and has failed. called: its name
-    in reports, where that is not the program's.
+    kind: `command`; `lun`: by the reservations of the shared LUNs; or `none`: a person confirms. command: program
+    and arguments; the member's name is appended. timeout_s: a run that takes longer is ended and has failed.
+    called: its name in reports, where that is not the program's.
     """
 
     kind: str
@@ -43,8 +44,8 @@ class AgentPlan:
 
     def __post_init__(self) -> None:
         """Raises ValueError for what is no plan."""
-        if self.kind not in (COMMAND, NONE):
-            raise ValueError(f"there is no fencing agent '{self.kind}': command, none")
+        if self.kind not in (COMMAND, LUN, NONE):
+            raise ValueError(f"there is no fencing agent '{self.kind}': command, lun, none")
         if (self.kind == COMMAND) != bool(self.command):
             raise ValueError("the agent 'command', and no other, has a command")
 

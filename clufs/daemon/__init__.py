@@ -22,6 +22,7 @@ from clufs.daemon.applications.caa import ApplicationOrders
 from clufs.daemon.applications.service import applications_of
 from clufs.daemon.disk_lease import DiskLease
 from clufs.daemon.facts import ClusterFacts, add_gauges, add_metrics
+from clufs.daemon.lun_fencing import LunFencing
 from clufs.daemon.luns import luns_directory, luns_of
 from clufs.daemon.membership import Membership, RegistryAccess, RegistryNamespaces
 from clufs.dlm.interface import (
@@ -138,6 +139,7 @@ class Daemon:
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
         self.luns = luns_of(config, self.membership.name, self.journals.events)
+        self.lun_fencing = LunFencing(config, self.luns, self.membership)
         self._furnish(root, groups)
         self.operations = Operations(root, self.service, self.journals)
         metrics = self.journals.metrics
@@ -350,6 +352,7 @@ class Daemon:
                 nursery.start_soon(process.freeze_the_old)
                 nursery.start_soon(process.tell_watchdog)
                 nursery.start_soon(self.luns.serve)
+                nursery.start_soon(self.lun_fencing.serve)
                 nursery.start_soon(self._live, nursery)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._take_turns)
@@ -358,6 +361,7 @@ class Daemon:
                 await loop.run()
                 self._tell_everybody()
                 await self._say_goodbye()
+                await self.lun_fencing.leave()
                 self.disk_lease.let_go()
                 nursery.cancel_scope.cancel()
 

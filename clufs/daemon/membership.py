@@ -10,15 +10,16 @@ from time import monotonic
 import trio
 
 from clufs import __version__
+from clufs.cluster.agents import Agent, agent_of
 from clufs.cluster.corosync import CorosyncEngine
 from clufs.cluster.embedded import EmbeddedEngine
 from clufs.cluster.formation import Self
-from clufs.cluster.gate import COMMAND, AgentPlan
+from clufs.cluster.gate import COMMAND, LUN, AgentPlan
 from clufs.cluster.interface import Engine
 from clufs.cluster.keys import Keys
 from clufs.cluster.linger import Linger
 from clufs.cluster.mesh import Mesh
-from clufs.config import Config
+from clufs.config import CommandAgent, Config
 from clufs.daemon.disk_lease import DiskLease
 from clufs.errors import ConfigError, MissingPart
 from clufs.member.core import Start
@@ -41,6 +42,8 @@ def engine_of(config: Config) -> Engine:
 def _agents(config: Config) -> tuple[AgentPlan, ...]:
     return tuple(
         AgentPlan(COMMAND, agent.command, agent.timeout_s, agent.name)
+        if isinstance(agent, CommandAgent)
+        else AgentPlan(LUN, (), agent.timeout_s, agent.name)
         for agent in config.fencing.agents
     )
 
@@ -56,6 +59,7 @@ class Membership:
 
     expelled: called when a life is over, with why; all lock owners of it are gone when it returns.
     reborn: called when the next one has its number; it begins as soon as there is an engine for it.
+    live: runs the present life, from its beginning to its end. agent_of: what carries a fencing out.
     """
 
     def __init__(self, config: Config, store: RegistryStore, disk_lease: DiskLease) -> None:
@@ -79,6 +83,8 @@ class Membership:
         self._engine: Engine | None = engine
         self.incarnation = 0
         self.runtime: Runtime
+        self.live: Callable[[], Awaitable[None]] = lambda: self.runtime.run()
+        self.agent_of: Callable[[AgentPlan], Agent] = agent_of
 
     def begin(self) -> None:
         """Make the next life; it does nothing before `run`. Raises MissingPart, ConfigError, StateError."""
@@ -96,6 +102,7 @@ class Membership:
         port = self.config.engine.port
         me = Self(engine.me, self.incarnation, port)
         self.runtime = Runtime(engine, me, _agents(self.config), start, self.store, self.hooks)
+        self.runtime.agent_of = lambda plan: self.agent_of(plan)
         if self.config.engine.kind == "corosync":
             self.runtime.mesh = Mesh(
                 engine.me,
@@ -119,7 +126,7 @@ class Membership:
             began_s = monotonic()
             async with self.disk_lease.held(self) as why:
                 if not why:
-                    await self.runtime.run()
+                    await self.live()
                 pause_s = next_pause_s(pause_s, monotonic() - began_s)
                 why = why or self.runtime.ended or ""
                 log.warning("expelled: %s", why)

@@ -15,7 +15,7 @@ import trio
 
 from clufs.cluster import formation as f
 from clufs.cluster import gate as g
-from clufs.cluster.agents import agent_of
+from clufs.cluster.agents import Agent, agent_of
 from clufs.cluster.formation import Self
 from clufs.cluster.gate import AgentPlan
 from clufs.cluster.interface import Engine, QuorumChanged, Report
@@ -124,6 +124,7 @@ class Runtime:
         self._lives_changed = trio.Event()
         self._shown = Shown()
         self._news: trio.Event | None = None
+        self.agent_of: Callable[[AgentPlan], Agent] = agent_of
         self.finished = trio.Event()
         """The goodbye is on record."""
         self._deeds: dict[type, Callable[..., None]] = {
@@ -415,9 +416,9 @@ class Runtime:
 
     async def _run_agent(self, effect: g.RunAgent, scope: trio.CancelScope) -> None:
         life = effect.life
-        agent = agent_of(self.core.gate.plans[effect.agent])
+        agent = self.agent_of(self.core.gate.plans[effect.agent])
         with scope:
-            verdict = await agent.fence(life.member)
+            verdict = await agent.fence(life)
         if self._agents.get(life) is scope:
             del self._agents[life]
         if not scope.cancelled_caught:

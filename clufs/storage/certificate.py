@@ -96,14 +96,21 @@ class FenceCertificate:
     proofs: tuple[Proof, ...]
     unproven: tuple[Unproven, ...] = ()
 
+    @property
+    def how(self) -> str:
+        """What was done to the victim's key."""
+        if self.already:
+            return "was gone"
+        return "preempted, commands aborted" if self.aborted else "preempted"
+
     def lines(self) -> list[str]:
         """For a person: one line, then one for each path."""
-        how = (
-            "was gone"
-            if self.already
-            else "preempted, commands aborted"
-            if self.aborted
-            else "preempted"
+        head = (
+            f"LUN={self.lun} VICTIM={self.victim:#018x} BY={self.by:#018x} TIME_NS={self.time_ns}"
         )
-        head = f"LUN={self.lun} VICTIM={self.victim:#018x} BY={self.by:#018x} TIME_NS={self.time_ns} HOW={how}"
-        return [head, *(one.line() for one in self.proofs), *(one.line() for one in self.unproven)]
+        paths = [*(one.line() for one in self.proofs), *(one.line() for one in self.unproven)]
+        return [f"{head} HOW={self.how}", *paths]
+
+    def line(self) -> str:
+        """All of it as one line."""
+        return " ".join(self.lines())

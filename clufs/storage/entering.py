@@ -223,6 +223,8 @@ class Entrance:
 
     def _look(self, lun: str) -> _Steps:
         self._judge(lun, (yield from steps.read_keys()))
+        if (yield from steps.read_reservation()) is None:
+            yield from steps.reserve(self.key.number)
 
     def _look_and_enter(self, lun: str) -> _Steps:
         yield _Await.DRAINED

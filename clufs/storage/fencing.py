@@ -178,6 +178,15 @@ class Fencing:
         return tuple(lun.end for lun in self._luns.values() if isinstance(lun.end, NotFenced))
 
     @property
+    def waits_for(self) -> tuple[str, ...]:
+        """The LUNs of clufs, or the paths, that have not answered."""
+        if not self._stands:
+            return tuple(
+                f"the tombstone on {one}" for one in self._wanted if one not in self._disks
+            )
+        return tuple(str(at) for at in sorted(self._running) if self._luns[at.lun].end is None)
+
+    @property
     def _stands(self) -> bool:
         written = sum(error is None for error in self._disks.values())
         return not self._wanted or written >= majority(len(self._wanted))

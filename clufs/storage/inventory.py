@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -64,6 +65,8 @@ class KnownPath:
     group: int | None = None
     access: AccessState | None = None
     nudged: trio.Event = field(default_factory=trio.Event)
+    under_way: int = 0
+    _idle: trio.Event = field(default_factory=trio.Event)
 
     @property
     def name(self) -> str:
@@ -78,6 +81,23 @@ class KnownPath:
     def nudge(self) -> None:
         """Have it looked at, or opened again, now."""
         self.nudged.set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """A command that changes something is under way by this path."""
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+            if not self.under_way:
+                self._idle.set()
+                self._idle = trio.Event()
+
+    async def drained(self) -> None:
+        """None is under way any more."""
+        while self.under_way:
+            await self._idle.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +163,15 @@ class Inventory:
     def configured(self) -> Iterable[KnownPath]:
         """The paths of all configured LUNs."""
         return (path for _, paths in self._entries for path in paths)
+
+    def expected(self, role: Role) -> dict[str, SharedLun | None]:
+        """The configured LUNs of a role, each by the first of its paths; None where no path has led to it yet."""
+        found: dict[str, SharedLun | None] = {}
+        for entry, (has, paths) in enumerate(self._entries):
+            if has == role:
+                wwid = self._names.get(entry, "")
+                found[shown(paths[0].url)] = self.luns.get(wwid)
+        return found
 
     # ---------------------------------------------------------- paths up and down
 

@@ -13,7 +13,15 @@ from typing import Literal, TypeVar
 
 import trio
 
-from clufs.errors import CheckCondition, LunBusy, LunError, LunTimedOut, MissingPart, PathLost
+from clufs.errors import (
+    CheckCondition,
+    LunBusy,
+    LunError,
+    LunTimedOut,
+    MissingPart,
+    PathLost,
+    ReservationConflict,
+)
 from clufs.storage import commands as c
 from clufs.storage import udev
 from clufs.storage.carrier import Lun
@@ -36,7 +44,8 @@ T = TypeVar("T")
 class Luns:
     """Every LUN that this member knows; see Inventory for what is known, `run` for what is asked.
 
-    initiator: this member's iSCSI name. watches_devices: also show what the kernel has.
+    initiator: this member's iSCSI name. watches_devices: also show what the kernel has. attended: hears of each
+    unit attention; conflicted: of each write that met a reservation conflict.
     """
 
     def __init__(
@@ -46,6 +55,8 @@ class Luns:
         watches_devices: bool = True,
     ) -> None:
         self.inventory = Inventory(tell)
+        self.attended: Callable[[KnownPath, Sense], None] = lambda path, sense: None
+        self.conflicted: Callable[[SharedLun, KnownPath], None] = lambda lun, path: None
         self._initiator = initiator
         self._watches_devices = watches_devices
         self._nursery: trio.Nursery | None = None
@@ -77,7 +88,7 @@ class Luns:
         while True:
             try:
                 async with open_path(
-                    path.url, self._initiator, on_attention=_attends(path)
+                    path.url, self._initiator, on_attention=self._attends(path)
                 ) as opened:
                     await self._mind(path, opened)
             except (LunError, MissingPart) as error:
@@ -109,6 +120,14 @@ class Luns:
             said = await opened.lun.run(c.ReportTargetPortGroups())
             self.inventory.access(path, decode_groups(said), port)
 
+    def _attends(self, path: KnownPath) -> Callable[[Sense], None]:
+        def attend(sense: Sense) -> None:
+            if sense.code == ACCESS_STATE_CHANGED:
+                path.nudge()
+            self.attended(path, sense)
+
+        return attend
+
     # -------------------------------------------------------------- using the LUNs
 
     async def run(
@@ -125,7 +144,13 @@ class Luns:
                 continue
             try:
                 async with self._use(path) as opened:
-                    return await ask(opened)
+                    if not writes:
+                        return await ask(opened)
+                    with path.counted():
+                        return await ask(opened)
+            except ReservationConflict:
+                self.conflicted(lun, path)
+                raise
             except _ELSEWHERE as error:
                 failure = error
                 if path.entry is not None and not isinstance(error, LunBusy):
@@ -152,14 +177,6 @@ class Luns:
             yield path.opened
         else:
             raise PathLost(f"{shown(path.url)}: {path.why or 'is not open'}")
-
-
-def _attends(path: KnownPath) -> Callable[[Sense], None]:
-    def attend(sense: Sense) -> None:
-        if sense.code == ACCESS_STATE_CHANGED:
-            path.nudge()
-
-    return attend
 
 
 def _node_of(url: str) -> str:

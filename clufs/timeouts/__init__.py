@@ -420,6 +420,23 @@ LUN_CONNECT_S = 10.0
 LUN_LOGOUT_S = 1.0
 """How long an iSCSI portal has to answer a goodbye."""
 
+LUN_KEYS_LOOK_S = 2.0
+"""How often a member looks at every path whether its key is still there, beside what the LUN tells unasked: an
+array that says nothing to who was fenced is found out within it."""
+
+LUN_ENTER_S = 12.0
+"""How long a life waits at its beginning for a path to each data LUN that it may write by: LUN_COMMAND_S for one
+command that is lost, and some more. A LUN without one is not written to, and the life begins without it."""
+
+LUN_ENTER_AGAIN_S = 1.0
+"""The pause before a path is entered again that could not be: tombstones or keys were not to be had."""
+
+LUN_LEAVE_S = 2.0
+"""How long an ordered end waits for the LUNs to take this member's keys back; what stays is harmless."""
+
+LUN_FENCE_S = 2 * LUN_COMMAND_S
+"""`timeout_s` of the agent `lun`: one command on the way there and one on the way back may be lost."""
+
 LUN_BUSY_PAUSE_S = 0.1
 """A LUN that is busy is asked again after this."""
 

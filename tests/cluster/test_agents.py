@@ -10,6 +10,7 @@ import trio
 
 from clufs.cluster.agents import CommandAgent, NoAgent, agent_of
 from clufs.cluster.gate import AgentPlan
+from clufs.dlm.interface import Life
 from clufs.limits import AGENT_LINES_KEPT, AGENT_OUTPUT_BYTES
 
 LONG_S = 20.0
@@ -35,21 +36,21 @@ def sh(script: str, timeout_s: float = LONG_S) -> CommandAgent:
     ],
 )
 async def test_what_a_program_ends_with_is_its_verdict(script: str, ok: bool, said: str) -> None:
-    verdict = await sh(script).fence("m4")
+    verdict = await sh(script).fence(Life("m4", 1))
     assert (verdict.ok, verdict.said) == (ok, said)
 
 
 async def test_a_program_that_is_not_there_certifies_nothing() -> None:
-    verdict = await CommandAgent(("/nowhere/fence",), LONG_S).fence("m4")
+    verdict = await CommandAgent(("/nowhere/fence",), LONG_S).fence(Life("m4", 1))
     assert not verdict.ok
     assert verdict.said.startswith("/nowhere/fence cannot be run: ")
 
 
 async def test_only_the_last_lines_are_kept() -> None:
-    verdict = await sh("seq 1 50000").fence("m4")
+    verdict = await sh("seq 1 50000").fence(Life("m4", 1))
     last = " | ".join(str(n) for n in range(50001 - AGENT_LINES_KEPT, 50001))
     assert (verdict.ok, verdict.said) == (True, f"exit status 0: {last}")
-    verdict = await sh("head -c 100000 /dev/zero | tr '\\0' x").fence("m4")
+    verdict = await sh("head -c 100000 /dev/zero | tr '\\0' x").fence(Life("m4", 1))
     assert verdict.said == "exit status 0: " + AGENT_OUTPUT_BYTES * "x"
 
 
@@ -57,7 +58,7 @@ async def test_others_go_on_while_a_program_writes_without_end() -> None:
     turns = 0
     with trio.move_on_after(SOON_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(sh("yes").fence, "m4")
+            nursery.start_soon(sh("yes").fence, Life("m4", 1))
             while True:
                 await trio.sleep(0.001)
                 turns += 1
@@ -85,7 +86,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_no_answer_in_time_is_a_failure_and_the_whole_group_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    verdict = await sh(TWO.format(pids), timeout_s=1.0).fence("m4")
+    verdict = await sh(TWO.format(pids), timeout_s=1.0).fence(Life("m4", 1))
     assert (verdict.ok, verdict.said) == (False, "killed: no answer within 1 s")
     for pid in map(int, pids.read_text().split()):
         await until(lambda pid=pid: gone(pid))  # type: ignore[misc]
@@ -94,7 +95,7 @@ async def test_no_answer_in_time_is_a_failure_and_the_whole_group_is_killed(tmp_
 async def test_an_agent_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(sh(TWO.format(pids)).fence, "m4")
+        nursery.start_soon(sh(TWO.format(pids)).fence, Life("m4", 1))
         await until(pids.exists)
         nursery.cancel_scope.cancel()
     for pid in map(int, pids.read_text().split()):
@@ -104,7 +105,7 @@ async def test_an_agent_that_nobody_waits_for_any_more_is_killed(tmp_path: Path)
 async def test_the_verdict_does_not_wait_for_what_the_program_left_behind(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with trio.fail_after(LONG_S):
-        verdict = await sh(f'sleep 1000 & echo $! >"{pid_file}"; echo off').fence("m4")
+        verdict = await sh(f'sleep 1000 & echo $! >"{pid_file}"; echo off').fence(Life("m4", 1))
     assert (verdict.ok, verdict.said) == (True, "exit status 0: off")
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
@@ -112,14 +113,14 @@ async def test_the_verdict_does_not_wait_for_what_the_program_left_behind(tmp_pa
 async def test_descriptors_are_not_left_open() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for script in ("exit 0", "exit 1"):
-        await sh(script).fence("m4")
-    await sh("sleep 1000", timeout_s=0.01).fence("m4")
-    await CommandAgent(("/nowhere/fence",), LONG_S).fence("m4")
+        await sh(script).fence(Life("m4", 1))
+    await sh("sleep 1000", timeout_s=0.01).fence(Life("m4", 1))
+    await CommandAgent(("/nowhere/fence",), LONG_S).fence(Life("m4", 1))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_without_an_agent_nothing_is_certain() -> None:
-    assert not (await NoAgent().fence("m4")).ok
+    assert not (await NoAgent().fence(Life("m4", 1))).ok
 
 
 def test_plans() -> None:

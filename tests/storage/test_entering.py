@@ -147,7 +147,7 @@ def test_after_a_conflict_a_life_looks_at_its_key_before_it_registers_again() ->
     member = Member().enter()
     member.said.clear()
     member.do(member.entrance.conflict(ONE))
-    assert member.said[:4] == ["hold path1", "READ_KEYS", REGISTER, "tombstones of disk0"]
+    assert member.said[:4] == ["hold path1", "READ_KEYS", "READ_RESERVATION", REGISTER]
     member.keys.remove(ME.number)
     member.generation += 1
     member.do(member.entrance.conflict(ONE))
