@@ -28,8 +28,21 @@ IDLE_NAMES_KEPT = 10_000
 """Names whose last lock went and whose master stays known, so that the next lock costs no look-up."""
 
 REMASTER_AFTER = 16
-"""So many requests in a row of one other member on a name, and its master gives it up as soon as no lock
+"""By so many requests on a name one other member is ahead, and its master gives it up as soon as no lock
 is left: the next who asks masters it. A move costs five messages, a request at another master two."""
+
+REMASTER_LOCKED_AFTER = 64
+"""By so many, and its locks move while they stand. That costs seven messages at most and four for each other
+member that has a lock there, up to 61 among 16 members; 64 requests at another master have cost 128. So a
+move is paid for before it is made, and a name that goes to and fro costs half as much again at most."""
+
+REMASTER_OTHERS_COUNT = 16
+"""What one request of anybody else takes away from that: a member that does less than 16 of 17 never gets
+ahead for good, and what is used by turns stays where it is."""
+
+REMASTER_LOCKS_MAX = 500
+"""A tree with more locks stays where it is: its locks move in one message of a few ms of work from
+each member, and nobody waits for longer than that and the messages' way."""
 
 ERRORS_KEPT_PER_USER = 1000
 """Refusals kept per user in /clu/status/errors (contract 1)."""

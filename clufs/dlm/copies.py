@@ -43,7 +43,7 @@ from clufs.dlm.messages import (
     Withdraw,
     Withdrawn,
 )
-from clufs.dlm.modes import Mode
+from clufs.dlm.modes import Mode, lowers
 from clufs.dlm.party_names import PartyNames
 from clufs.dlm.remote import LOST, Copy, Open, RemoteBlock
 from clufs.dlm.rsb import UNIT
@@ -274,6 +274,7 @@ class Copies(Lost, abc.ABC):
         if found.unsent:
             self._put_back(copy)
             return []
+        here = here or master == self.member
         id = self._id()
         kept = None if copy.kept is None else copy.kept[0]
         name = copy.rsb.name
@@ -324,6 +325,7 @@ class Copies(Lost, abc.ABC):
     def _granted(self, now: float, message: Granted) -> Sequence[Effect]:
         found = self._answered(message.id)
         if found is None or found.lock is None:
+            self._granted_in_vain(message)
             return []
         copy, block = found.lock, found.lock.rsb
         block.master = found.master  # whatever was heard of another request meanwhile
@@ -341,6 +343,18 @@ class Copies(Lost, abc.ABC):
             block.value, block.valid = message.value, message.valid
             block.valseq = message.valseq
         return [Grant(copy, message.sync)]
+
+    def _granted_in_vain(self, message: Granted) -> None:
+        """A conversion that has been given up here was granted: unless it only gives more, the lock is
+        in that mode until the master has heard."""
+        for found in self._open.values():
+            copy, withdraw = found.lock, found.message
+            if not isinstance(withdraw, Withdraw) or withdraw.asked != message.id:
+                continue
+            if copy is None or copy.granted is None or lowers(message.mode, copy.granted):
+                continue
+            copy.rsb.counts += UNIT[message.mode] - UNIT[copy.granted]
+            copy.granted, copy.number = message.mode, message.number
 
     def _queued(self, now: float, message: Queued) -> Sequence[Effect]:
         found = self._open.get(message.id)

@@ -40,8 +40,8 @@ class Homes(Seeking, abc.ABC):
         super().__init__(member, view, incarnation)
         self._unsettled: dict[bytes, int] = {}
 
-    def _is_unsettled(self, root: bytes) -> bool:
-        return root in self._unsettled
+    def _is_unsettled(self, found: Open) -> bool:
+        return found.root in self._unsettled
 
     def _hand_in(self, now: float, masters: dict[bytes, str]) -> Effects:
         """These are the new masters of these roots: tell them what is held here, and ask again

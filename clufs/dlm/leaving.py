@@ -37,10 +37,14 @@ class Leaver(Recovery, abc.ABC):
 
     def _on_leaving(self, now: float, event: Leaving) -> Sequence[Effect]:
         self._leaving = True
-        if self.is_recovering():
-            return []  # first the recovery
+        if self.is_recovering() or self._is_moving():
+            return []  # first that
         self._work.append(self._say_farewell)
         return [] if self.suspended else self._work_on(now)
+
+    def _is_moving(self) -> bool:
+        """Whether a tree is on its way to this member or from it."""
+        return False
 
     def _say_farewell(self, now: float) -> Effects:
         self._frozen = True
@@ -87,16 +91,22 @@ class Leaver(Recovery, abc.ABC):
 
     def _after_recovery(self, now: float) -> Sequence[Effect]:
         """A view came while this member was leaving: it may have got more to master."""
-        return self._say_farewell(now) if self._leaving else []
+        if not self._leaving or self._is_moving() or self.is_gathering():
+            return []
+        return self._say_farewell(now)
 
-    def _on_farewell(self, now: float, sender: str, message: Farewell) -> Sequence[Effect]:
-        for word in message.blocks:
+    def _hear_words(self, now: float, sender: str, words: Iterable[LastWord]) -> None:
+        """The last words of the master of these blocks."""
+        for word in words:
             block = self.copies.get(word.name)
             if block is not None and block.master == sender:
                 if (block.value, block.valid) != (word.value, word.valid):
                     block.value_at = now
                 block.value, block.valid, block.valseq = word.value, word.valid, word.valseq
                 block.is_final, block.writer = True, word.writer
+
+    def _on_farewell(self, now: float, sender: str, message: Farewell) -> Sequence[Effect]:
+        self._hear_words(now, sender, message.blocks)
         return [Send(sender, FarewellHeard(self.view))] if message.is_all else []
 
     def _on_farewell_heard(

@@ -12,10 +12,12 @@ request that is sent again takes effect once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from clufs.dlm.held import BlockCopies as BlockCopies
+from clufs.dlm.held import HeldCopy as HeldCopy
+from clufs.dlm.held import LastWord as LastWord
 from clufs.dlm.interface import Request
 from clufs.dlm.modes import Mode
+from clufs.dlm.moves import Built, HandedOver, Kept, Moved, MoveHeard, Offer, Taken
 from clufs.dlm.said import Id as Id
 from clufs.dlm.said import Said
 from clufs.dlm.survey_messages import (
@@ -202,41 +204,6 @@ class Unsettled(Said, frozen=True, tag=24):
     names: tuple[bytes, ...]
 
 
-class HeldCopy(NamedTuple):
-    """A granted lock as its home knows it.
-
-    least: what the lost master can have left of it, if all took effect that is on its way.
-    """
-
-    lock: Id
-    parent: Id | None
-    granted: Mode
-    least: Mode
-    number: int
-    request: Request
-    notified: bool
-    age_ms: int
-    pid: int
-    command: str
-    party: Id
-
-
-class BlockCopies(NamedTuple):
-    """The granted locks of one home on a resource block, and the value that it was told last.
-
-    is_final: the master itself said that this value is the last one. writer: the lock that could
-    still write it then.
-    """
-
-    name: bytes
-    value: bytes
-    valid: bool
-    valseq: int
-    locks: tuple[HeldCopy, ...]
-    is_final: bool = False
-    writer: Id | None = None
-
-
 class Copies(Said, frozen=True, tag=25):
     """To the new master of these names; requests that are not answered yet follow, again."""
 
@@ -271,16 +238,6 @@ class Settled(Said, frozen=True, tag=29):
     """The sender has rebuilt all names that it had been sent copies of for this view."""
 
     view: int
-
-
-class LastWord(NamedTuple):
-    """The value block as its master leaves it, and the lock that may yet write it."""
-
-    name: bytes
-    value: bytes
-    valid: bool
-    valseq: int
-    writer: Id | None = None
 
 
 class Farewell(Said, frozen=True, tag=30):
@@ -331,4 +288,11 @@ Message = (
     | Settled
     | Farewell
     | FarewellHeard
+    | Offer
+    | Taken
+    | Kept
+    | Moved
+    | HandedOver
+    | Built
+    | MoveHeard
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from clufs.dlm.directory import directory_member, root_of
 from clufs.dlm.grants import Effects
+from clufs.dlm.guests import Guest
 from clufs.dlm.interface import (
     Asked,
     Cycle,
@@ -33,7 +34,7 @@ from clufs.dlm.interface import (
     ViewInstalled,
     Withdrew,
 )
-from clufs.dlm.leaving import Leaver
+from clufs.dlm.interrupted import Interrupted
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import (
     Ask,
@@ -61,6 +62,7 @@ from clufs.dlm.messages import (
     Withdraw,
     Withdrawn,
 )
+from clufs.dlm.moves import Built, HandedOver, Kept, Moved, MoveHeard, Offer, Taken
 from clufs.dlm.rsb import ResourceBlock
 from clufs.dlm.survey import Survey
 from clufs.dlm.survey_messages import Found, WhatWaits, WhoBlocks
@@ -84,6 +86,7 @@ _OUTLIVES_A_VIEW = frozenset(
         Blocking,
         Settled,
         Found,
+        Built,
     )
 )
 """What homes and masters say to each other goes on, and what was found stays found; all else is about
@@ -94,7 +97,7 @@ _NUMBERED = (Ask, Withdraw, Ended)
 """Those that take effect once; a tuple, since `Ask | Withdraw` would be built anew for each message."""
 
 
-class Node(Leaver):
+class Node(Interrupted):
     """The lock manager of one member.
 
     incarnation: which life of this member it is; names its locks and requests.
@@ -151,6 +154,13 @@ class Node(Leaver):
             FarewellHeard: self._on_farewell_heard,
             WhoBlocks: self.survey.asked,
             WhatWaits: self.survey.asked,
+            Offer: self._on_offer,
+            Taken: self._on_taken,
+            Kept: self._on_kept,
+            Moved: self._on_moved,
+            HandedOver: self._on_handed_over,
+            Built: self._on_built,
+            MoveHeard: self._on_move_heard,
         }
 
     def find(self, name: bytes) -> ResourceBlock | None:
@@ -190,7 +200,10 @@ class Node(Leaver):
         A request that is refused leaves everything as it was.
         """
         if type(event) is not Asked:
-            return self._handlers[type(event)](now, event)
+            effects = self._handlers[type(event)](now, event)
+            return effects if type(event) is Received else _without_past(effects)
+        if self._usage.rows and type(event.owner) is not Guest:
+            self._usage.used_here(root_of(event.name))
         lock = event.owner.locks.get(event.name)
         verb = event.request.verb
         if lock is None:
@@ -234,7 +247,8 @@ class Node(Leaver):
         answer = self._answers.get(type(message))
         if answer is not None:
             return answer(now, message)
-        return self._told_by[type(message)](now, sender, message)
+        effects = self._told_by[type(message)](now, sender, message)
+        return effects if isinstance(message, _NUMBERED) else _without_past(effects)
 
     def _view_installed(self, now: float, event: ViewInstalled) -> Sequence[Effect]:
         effects = [*self._install(now, event), *self.survey.installed()]
@@ -246,13 +260,16 @@ class Node(Leaver):
     def _take_early(self, now: float) -> list[Effect]:
         """What came while this member was suspended, or of a view that was not here yet."""
         early, self._early = self._early, []
-        effects = [effect for received in early for effect in self._received(now, received)]
-        # Who stood in somebody's way may have heard since that its lock is gone.
-        return [one for one in effects if type(one) is not Notify or one.lock.granted is not None]
-
-    def _on_request(self, now: float, sender: str, message: Ask) -> Sequence[Effect]:
-        return self._on_ask(now, message)
+        return [effect for received in early for effect in self._received(now, received)]
 
     def _on_dropped(self, now: float, sender: str, message: Dropped) -> Sequence[Effect]:
         self._forget_master(message.name, sender, message.floor)
         return []
+
+
+def _without_past(effects: Sequence[Effect]) -> Sequence[Effect]:
+    """Where one step serves several that have waited, who stood in the way of one of them may have no
+    lock any more after another."""
+    if any(type(one) is Notify and one.lock.granted is None for one in effects):
+        return [one for one in effects if type(one) is not Notify or one.lock.granted is not None]
+    return effects

@@ -41,10 +41,14 @@ _Undecided = Ask | Open
 
 @dataclass(slots=True)
 class Collected:
-    """What homes have told about one tree: copies, and then requests that are to be asked again."""
+    """What homes have told about one tree: copies, and then requests that are to be asked again.
+
+    known: the blocks that there were, where their master has said so.
+    """
 
     parts: list[BlockCopies] = field(default_factory=list)
     again: list[Ask | Withdraw] = field(default_factory=list)
+    known: frozenset[bytes] | None = None
 
 
 class Told:
@@ -63,8 +67,8 @@ class Told:
         """A lock above CR that its home has surely kept proves the value that it was told: nobody
         can have written since. Else the highest VALSEQ is the best guess."""
         proves = False
-        if part.is_final:
-            self._final = part
+        if part.is_final and (self._final is None or part.writer is None):
+            self._final = part  # a home knows of its own lock that it wrote nothing
         for copy in part.locks:
             self._locks.add(copy.lock)
             if copy.request.ranges is None:
@@ -222,7 +226,10 @@ class Rebuild(Homes, abc.ABC):
             told.setdefault(copies.name, Told()).add(part)
         for name, value in told.items():
             value.conclude()
-            blocks[name] = self._new_value(now, name, value)
+            if collected.known is None or name in collected.known:
+                blocks[name] = self._new_value(now, name, value)
+            else:
+                blocks[name] = self._block_for(now, name)  # only asked for: there is no value yet
         for part in collected.parts:
             for copy in part.locks:
                 self._build_guest(now, blocks[part.name], copy)
@@ -364,18 +371,17 @@ class Rebuild(Homes, abc.ABC):
         answer: Finished | Withdrawn = Finished(self.view, message.id)
         if guest is not None:
             lock = lock_of(guest)
-            if self._keep_granted(lock, message):
-                answer = Withdrawn(self.view, message.id, message.mode, lock.number)
+            self._keep_granted(lock, message)
+            if lock.granted is not None:
+                answer = Withdrawn(self.view, message.id, lock.granted, lock.number)
         return [Send(message.id.member, answer)]
 
-    def _keep_granted(self, lock: Lock, message: Withdraw) -> bool:
+    def _keep_granted(self, lock: Lock, message: Withdraw) -> None:
         """A conversion was given up. If the lost master had granted it, and to others then what
         does not go with the old mode, the lock has the new one: nobody was told that it is held."""
         held = lock.granted
-        if held is None or not self._clashes(lock, held):
-            return False
-        self._change_mode(lock, held, message.mode)
-        return True
+        if held is not None and self._clashes(lock, held):
+            self._change_mode(lock, held, message.mode)
 
     def _clashes(self, lock: Lock, held: Mode) -> bool:
         """Another living lock is granted that does not go with it."""

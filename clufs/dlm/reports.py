@@ -18,6 +18,7 @@ from clufs.dlm.interface import Cycle, CycleLock, Effect, FoundCycle, Send
 from clufs.dlm.judge import names_of
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Id
+from clufs.dlm.remote import Copy
 from clufs.dlm.survey_messages import Break, Describe, Described, Found, InCycle
 from clufs.errors import Deadlock
 
@@ -58,7 +59,7 @@ class Reports:
         """Refuse the victim if it still waits as it did when the deadlock was found."""
         wanted = order.locks[0]
         lock = self._lock(wanted.lock, wanted.name)
-        if lock is None or lock.wanted is None:
+        if lock is None or lock.wanted is None or isinstance(lock, Copy):  # its master looks again
             return []
         if (lock.place, lock.since) != (order.place, order.since):
             return []

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from clufs.dlm.directory import Directory, directory_member, root_of
 from clufs.dlm.grants import Effects
-from clufs.dlm.guests import Guest
 from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Send, Verb
 from clufs.dlm.lock import Lock
 from clufs.dlm.messages import Ask, Dropped, Id, LookedUp, Lookup, Message, NotMaster
@@ -17,7 +16,7 @@ from clufs.dlm.remote import Copy, Open
 from clufs.dlm.unheard import Unheard
 from clufs.dlm.usage import Usage
 from clufs.errors import Cancelled, NoQuorum, NotHeld
-from clufs.limits import IDLE_NAMES_KEPT
+from clufs.limits import IDLE_NAMES_KEPT, REMASTER_AFTER
 
 
 class Seeking(Unheard, abc.ABC):
@@ -62,8 +61,6 @@ class Seeking(Unheard, abc.ABC):
         name, idle = event.name, self._idle
         if name in idle and not self._frozen:  # the usual case: the same member uses the name again
             del idle[name]
-            if type(event.owner) is not Guest:
-                self._usage.used_here(name)
             return self._new_block(now, event)
         root = root_of(name)
         if root in self.blocks or root in idle:
@@ -196,10 +193,12 @@ class Seeking(Unheard, abc.ABC):
         root = root_of(message.name)
         if root in self.blocks or root in self._idle:
             effects = self._serve(now, message)
-            is_its = self._usage.asked(root, message.id.member)
-            if is_its and root in self._idle and root not in self._seeking:
+            ahead = self._usage.asked(root, message.id.member)
+            if ahead < REMASTER_AFTER:
+                return effects
+            if root in self._idle and root not in self._seeking:
                 return [*effects, *self._give_up(root)]
-            return effects
+            return [*effects, *self._offer(root, message.id.member, ahead)]
         if not self._is_complete(root):
             self._held.append((message.id.member, message))
             return []
@@ -207,6 +206,10 @@ class Seeking(Unheard, abc.ABC):
             self._seeking[root].append(message)
             return []
         return [Send(message.id.member, NotMaster(self.view, message.id))]
+
+    def _offer(self, root: bytes, member: str, ahead: int) -> Sequence[Effect]:
+        """Another member is so far ahead in what it asks of a tree with locks."""
+        return []
 
     def _never_heard(self, locks: tuple[Id, ...]) -> list[Effect]:
         """These locks are given up: their requests that wait here for the directory go, too."""
@@ -221,7 +224,7 @@ class Seeking(Unheard, abc.ABC):
 
     def _not_master(self, now: float, sender: str, message: NotMaster) -> Sequence[Effect]:
         found = self._open.get(message.id)
-        if found is None or found.master != sender or self._is_unsettled(found.root):
+        if found is None or found.master != sender or self._is_unsettled(found):
             return []
         return self._turned_away(now, found)
 
@@ -243,7 +246,7 @@ class Seeking(Unheard, abc.ABC):
             return self._seek(now, root, (copy, event))
         return self._pass_on(copy, event)
 
-    def _is_unsettled(self, root: bytes) -> bool:
+    def _is_unsettled(self, found: Open) -> bool:
         """Whether what was asked of the tree's master will be sent again to another."""
         return False
 

@@ -65,7 +65,7 @@ class Telling(Rebuild, abc.ABC):
             effects += self._turned_away(now, found)
         self._work += (
             partial(self._tell_masters, iter([*self.blocks, *self._idle])),
-            partial(self._tell_unsettled, iter(list(self._unsettled))),
+            partial(self._tell_unsettled, iter(self._in_doubt())),
             partial(self._tell_lost, lost, iter(lost)),
             self._tell_end,
         )
@@ -80,6 +80,10 @@ class Telling(Rebuild, abc.ABC):
                 found.message = replace(found.message, view=self.view)
                 effects.append(Send(found.master, found.message))
         return effects
+
+    def _in_doubt(self) -> list[bytes]:
+        """The roots of trees of which this member does not know whether they have a master."""
+        return list(self._unsettled)
 
     def _lose_masters(self, gone: set[str]) -> dict[bytes, None]:
         """The blocks of masters that are gone are LOST; the roots of those that had been mastered."""

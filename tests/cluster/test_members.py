@@ -240,6 +240,29 @@ def test_a_clean_leave_is_no_loss_and_hands_over_what_was_mastered(lab: Lab) -> 
     lab.sh(SECOND, "echo UN persistent > /clu/locks/public/kept")
 
 
+def test_mastership_goes_to_the_member_that_does_the_work_while_a_lock_stands(lab: Lab) -> None:
+    def messages() -> float:
+        text = lab.sh(SECOND, "cat /clu/status/metrics")
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
+        return float(values['clufs_streams_total{what="messages_sent"}'])
+
+    path = "/clu/locks/public/worked"
+    work = f"for turn in $(seq 40); do echo EX > {path}; echo 'UN value=41' > {path}; done"
+    lab.sh(FIRST, f"echo NL persistent > {path}")
+    assert f"MASTER={FIRST}" in report(lab, "worked", SECOND)
+    before = messages()
+    lab.sh(SECOND, work)
+    assert within(10, lambda: f"MASTER={SECOND}" in report(lab, "worked", SECOND))
+    moved = messages()
+    assert moved > before
+    lab.sh(SECOND, work)
+    assert messages() == moved
+    assert f"MASTER={SECOND}" in report(lab, "worked", FIRST)
+    assert f"GRANTED NL - {FIRST}" in report(lab, "worked", FIRST)
+    assert lab.sh(THIRD, f"cat {path}") == "41\n"
+    lab.sh(FIRST, f"echo UN persistent > {path}")
+
+
 def test_a_stranger_on_the_stream_port_is_refused_counted_and_changes_nothing(lab: Lab) -> None:
     def refused() -> float:
         text = lab.sh(SECOND, "cat /clu/status/metrics")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
+import pytest
+
 from clufs.dlm.interface import (
     Asked,
     Effect,
@@ -28,6 +30,13 @@ from tests.dlm.cluster_of_one import Person, parse
 from tests.dlm.oracle import check
 
 MEMBERS = ("provolone", "polishham", "pepicelli")
+
+
+def make_eager(monkeypatch: pytest.MonkeyPatch, requests: int) -> None:
+    """Names move after so few requests of one other member, whoever else asks."""
+    monkeypatch.setattr("clufs.dlm.seeking.REMASTER_AFTER", requests)
+    monkeypatch.setattr("clufs.dlm.moving.REMASTER_LOCKED_AFTER", requests)
+    monkeypatch.setattr("clufs.dlm.usage.REMASTER_OTHERS_COUNT", 1)
 
 
 class Cluster:

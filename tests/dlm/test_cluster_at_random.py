@@ -8,7 +8,7 @@ import pytest
 
 from clufs.dlm.interface import Asked, Grant, Queue, Refuse, Released, Request, Verb
 from clufs.dlm.modes import Mode
-from tests.dlm.cluster import MEMBERS, Cluster
+from tests.dlm.cluster import MEMBERS, Cluster, make_eager
 
 NAMES = [b"db/x", b"db/y"]
 SUB = b".sub/s"
@@ -116,12 +116,14 @@ class Crowd:
             assert not node.parties.waits
 
 
+@pytest.mark.parametrize("eager", [1, 4, 16])
 @pytest.mark.parametrize("idle", [0, 1, 10_000])
 @pytest.mark.parametrize("seed", range(40))
 def test_nothing_is_granted_twice_lost_or_left_behind(
-    seed: int, idle: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, idle: int, eager: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", idle)
+    make_eager(monkeypatch, eager)
     crowd = Crowd(seed)
     cluster = crowd.cluster
     for _ in range(150):

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from clufs.dlm.interface import Asked
+from tests.dlm.cluster import make_eager
 from tests.dlm.cluster_of_one import Person
 from tests.dlm.test_cluster_at_random import NAMES, Crowd
 from tests.dlm.views import Views, small_steps
@@ -133,13 +134,17 @@ class Comers(Crowd):
             assert not node.parties.waits
 
 
-@pytest.mark.parametrize(("idle", "locks"), [(0, 500), (10_000, 500), (10_000, 1)])
+@pytest.mark.parametrize(
+    ("idle", "locks", "eager"),
+    [(0, 500, 16), (10_000, 500, 16), (10_000, 1, 16), (10_000, 500, 3), (10_000, 1, 1)],
+)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_granted_twice_or_lost_whoever_comes_and_goes(
-    seed: int, idle: int, locks: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, idle: int, locks: int, eager: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clufs.dlm.seeking.IDLE_NAMES_KEPT", idle)
     small_steps(monkeypatch, locks)
+    make_eager(monkeypatch, eager)
     run(seed)
 
 

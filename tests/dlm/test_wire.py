@@ -15,11 +15,13 @@ from clufs.dlm.messages import (
     Granted,
     HeldCopy,
     Id,
+    LastWord,
     Lookup,
     Refused,
     Withdraw,
 )
 from clufs.dlm.modes import Mode
+from clufs.dlm.moves import Built, HandedOver, Kept, Moved, MoveHeard, Offer, Taken
 from clufs.dlm.survey_messages import (
     Blockers,
     Break,
@@ -60,6 +62,15 @@ MESSAGES = (
     Break(5, "conversion", (InCycle(LOCK, b"db/\xff", Mode.PR, Mode.EX),), 7, 1e9 + 2**-20),
     Describe(5, "polishham", 3, ((LOCK, b"db/x"),)),
     Described(5, 3, ((4711, "dash"), (0, "-"))),
+    Offer(5, b"db/x"),
+    Taken(5, b"db/x", True),
+    Kept(5, b"db/x"),
+    Moved(
+        5, b"db/x", "polishham", (LastWord(b"db/x", b"page", False, 9, LOCK),), 7, ("pepicelli",)
+    ),
+    HandedOver(5, b"db/x", (BlockCopies(b"db/x", b"", True, 9, (COPY,), True, PARTY),), False),
+    Built(5, b"db/x"),
+    MoveHeard(5, b"db/x"),
     Found(5, "conversion", (CycleLock(b"db/x", None, Mode.EX, "provolone", 1, "sh", True),)),
 )
 

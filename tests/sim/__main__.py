@@ -43,7 +43,7 @@ def _try(seed: int) -> Outcome | str:
 
 def _many(seeds: range, jobs: int) -> int:
     began = time.monotonic()
-    bad, steps, grants, messages, reads = [], 0, 0, 0, 0
+    bad, steps, grants, messages, reads, moves = [], 0, 0, 0, 0, 0
     with multiprocessing.Pool(jobs) as pool:
         for outcome in pool.imap_unordered(_try, seeds, chunksize=10):
             if isinstance(outcome, str):
@@ -54,9 +54,10 @@ def _many(seeds: range, jobs: int) -> int:
             grants += outcome.grants
             messages += outcome.messages
             reads += outcome.reads
+            moves += outcome.moves
     print(
         f"{len(seeds)} seeds in {time.monotonic() - began:.1f} s: {steps} steps, {grants} grants, "
-        f"{messages} messages, {reads} values read; {len(bad)} violations"
+        f"{messages} messages, {reads} values read, {moves} moves; {len(bad)} violations"
     )
     return 1 if bad else 0
 

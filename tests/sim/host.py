@@ -26,6 +26,7 @@ from clufs.dlm.interface import (
     TurnCame,
     Verb,
 )
+from clufs.dlm.moves import Moved
 from clufs.dlm.node import Node
 from clufs.errors import Cancelled
 from clufs.timeouts import TICK_S
@@ -155,6 +156,9 @@ class Host(abc.ABC):
 
     def _send(self, effect: Send) -> None:
         receiver = self.peers.get(effect.member)
+        message = effect.message
+        if type(message) is Moved and message.master == effect.member:
+            self.world.moves += 1
         if receiver is None:
             self.unsent(effect)
             return

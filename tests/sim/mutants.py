@@ -7,12 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from msgspec.structs import replace
+
 from clufs.cluster.formation import Formation
 from clufs.cluster.session import Session
-from clufs.dlm.directory import Directory
+from clufs.dlm import handing, moving
+from clufs.dlm.directory import Directory, directory_member
+from clufs.dlm.giving import Giver
 from clufs.dlm.grants import Grants
+from clufs.dlm.interrupted import Interrupted
 from clufs.dlm.lock import Chain
 from clufs.dlm.lost import Lost
+from clufs.dlm.messages import Ended
+from clufs.dlm.moving import Mover
 from clufs.dlm.node import Node
 from clufs.dlm.recovery import Recovery
 from clufs.dlm.rsb import ResourceBlock
@@ -106,6 +113,61 @@ def _clean(found: Any) -> Any:
     return remove
 
 
+def _asks_nothing_anew(found: Any) -> Any:
+    def ask_anew(self: Any, opened: Any, master: str) -> Any:
+        self._answered(opened.message.id)
+        return []
+
+    return ask_anew
+
+
+def _empty_words(found: Any) -> Any:
+    return lambda block, own: found(block, own)._replace(value=b"")
+
+
+def _all_heard(found: Any) -> Any:
+    def built(self: Any, now: float, root: bytes) -> Any:
+        arrival = self._arriving[root]
+        arrival.heard.update(arrival.homes or ())
+        return found(self, now, root)
+
+    return built
+
+
+def _directory_heard(found: Any) -> Any:
+    def built(self: Any, now: float, root: bytes) -> Any:
+        self._arriving[root].heard.add(directory_member(root, self.members))
+        return found(self, now, root)
+
+    return built
+
+
+def _goes_on(found: Any) -> Any:
+    """The old master keeps what it has given away, and grants on."""
+
+    def take_apart(self: Any, now: float, root: bytes, blocks: Any, master: str) -> None:
+        self._departed.pop(root, None)
+
+    return take_apart
+
+
+def _not_in_doubt(found: Any) -> Any:
+    return lambda self: [root for root in found(self) if root not in self._departed]
+
+
+def _old_floor(found: Any) -> Any:
+    def on_moved(self: Any, now: float, sender: str, message: Any) -> Any:
+        return found(self, now, sender, replace(message, floor=0))
+
+    return on_moved
+
+
+def _writes_are_lost(found: Any) -> Any:
+    return lambda word, writer, messages: found(
+        word, writer, [one for one in messages if isinstance(one, Ended)]
+    )
+
+
 def _at_the_end(found: Any) -> Any:
     return lambda self, lock: self.append(lock)
 
@@ -127,6 +189,14 @@ MUTANTS: dict[str, Patch] = {
     "a broken connection loses messages": (Session, "connected", _loses_flying),
     "ranges are not looked at": (ResourceBlock, "is_free", _true),
     "who waits for bytes is forgotten": (Grants, "_grant_ranges", _no_effects),
+    "what crosses a move is not asked again": (Mover, "_ask_anew", _asks_nothing_anew),
+    "a move drops the value": (moving, "last_word", _empty_words),
+    "a new master builds before all have told": (Mover, "_built", _all_heard),
+    "a new master builds before the directory knows": (Mover, "_built", _directory_heard),
+    "an old master grants on": (Giver, "_take_apart", _goes_on),
+    "a view forgets what was on its way": (Interrupted, "_in_doubt", _not_in_doubt),
+    "a new master counts from where it was": (Mover, "_on_moved", _old_floor),
+    "a value that crosses a move is lost": (handing, "written_after", _writes_are_lost),
 }
 
 

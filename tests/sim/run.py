@@ -20,6 +20,9 @@ from tests.sim.world import World
 SLICE_S = 0.5
 DEADLOCK_S = SURVEY_AFTER_S + SURVEY_PAUSE_S + SURVEY_ANSWER_S + 1.0
 """A deadlock is found and broken within this."""
+SET_BY_STORIES = (
+    "IDLE_NAMES_KEPT", "RECOVERY_STEP_LOCKS", "REMASTER_AFTER", "REMASTER_LOCKED_AFTER", "REMASTER_OTHERS_COUNT",
+)  # fmt: skip
 LONGEST_PEACE_S = 300.0
 """In peace everything comes to rest within this."""
 
@@ -35,14 +38,14 @@ class Outcome:
     messages: int
     reads: int
     digest: int
+    moves: int
 
 
 def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
     """Play the story of a seed. Raises Violation, with the last lines, when something is wrong."""
     story = story or story_of(seed)
     world = World(seed, story, trace)
-    _limit("IDLE_NAMES_KEPT", story.idle_names)
-    _limit("RECOVERY_STEP_LOCKS", story.step_locks)
+    _set_limits(story)
     try:
         _play(world, story)
     except Exception as error:
@@ -53,20 +56,28 @@ def run(seed: int, trace: bool = False, story: Story | None = None) -> Outcome:
             ) from error
         raise
     finally:
-        _limit("IDLE_NAMES_KEPT", limits.IDLE_NAMES_KEPT)
-        _limit("RECOVERY_STEP_LOCKS", limits.RECOVERY_STEP_LOCKS)
+        _set_limits(None)
     claims = world.claims
     return Outcome(
         seed, str(story), world.clock.steps, claims.grants, world.streams.sent, claims.reads,
-        world.clock.digest,
+        world.clock.digest, world.moves,
     )  # fmt: skip
 
 
-def _limit(limit: str, count: int) -> None:
-    """Set the limit in every module that has taken it over."""
+def _set_limits(story: Story | None) -> None:
+    """Set limits in every module that has taken them over; None: to what they are in life."""
+    found = {name: getattr(limits, name) for name in SET_BY_STORIES}
+    if story is not None:
+        found["IDLE_NAMES_KEPT"] = story.idle_names
+        found["RECOVERY_STEP_LOCKS"] = story.step_locks
+    if story is not None and story.eager:
+        found["REMASTER_AFTER"] = found["REMASTER_LOCKED_AFTER"] = story.eager
+        found["REMASTER_OTHERS_COUNT"] = 1
     for name, module in list(sys.modules.items()):
-        if name.startswith("clufs.dlm.") and hasattr(module, limit):
-            setattr(module, limit, count)
+        if name.startswith("clufs.dlm."):
+            for limit, count in found.items():
+                if hasattr(module, limit):
+                    setattr(module, limit, count)
 
 
 def _play(world: World, story: Story) -> None:

@@ -98,10 +98,10 @@ def _check_answers(hosts: list[Host]) -> None:
 
 
 def _check_nothing_is_kept(node: Node) -> None:
-    """What recovery and look-ups put aside for a while is gone."""
+    """What recovery, look-ups and moves put aside for a while is gone."""
     for name in (
         "_early", "_held", "_seeking", "_collected", "_unsettled", "_releasing", "_unbuilt", "_work",
-        "phantoms",
+        "phantoms", "_offered", "_taking", "_arriving", "_departed", "_sought", "_moved", "_wrote", "_last_heard",
     ):  # fmt: skip
         assert not getattr(node, name), f"{node.member} keeps {name}: {getattr(node, name)}"
 

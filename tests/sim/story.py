@@ -39,6 +39,8 @@ class Story:
     events: how many, until the faults end. faults: what may befall, with weights.
     torn_s: how long a connection below the streams lasts, about; 0: the streams are ideal.
     step_locks: RECOVERY_STEP_LOCKS. turn_s: how long others are served between two such steps, about.
+    eager: after so many requests of one other member a name moves, with its locks; 0: as in life.
+    busy_s: for so long one member does nearly all the work, then the next; 0: all are alike.
     """
 
     whole: bool
@@ -61,13 +63,17 @@ class Story:
     torn_s: float
     step_locks: int
     turn_s: float
+    eager: int
+    busy_s: float
 
     def __str__(self) -> str:
         count = len(self.members)
         troubles = ", ".join(self.faults) if self.faults else "no faults"
         members = f"{count} {'whole ' * self.whole}member{'s'[: count > 1]}"
         names = f"{self.taste} on {len(self.habits.hot)} hot names{', ranges' * bool(self.habits.ranged)}"
-        return f"{members} with {self.clients} clients each, {names}; {troubles}"
+        moves = f"; moves after {self.eager}" if self.eager else ""
+        moves += "; one does the work" if self.busy_s else ""
+        return f"{members} with {self.clients} clients each, {names}; {troubles}{moves}"
 
 
 def story_of(seed: int, whole: bool | None = None) -> Story:
@@ -133,4 +139,6 @@ def story_of(seed: int, whole: bool | None = None) -> Story:
         torn_s=random.choice((0.0, 0.0, 0.5, 10.0)) if whole else 0.0,
         step_locks=random.choice((1, 1, 2, 5, 500)),
         turn_s=latency * random.choice((0.1, 1.0, 10.0)),
+        eager=random.choice((0, 1, 3, 10)),
+        busy_s=think * random.choice((0, 0, 20, 100)),
     )

@@ -65,6 +65,10 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
         "a broken connection loses messages",
         "ranges are not looked at",
         "who waits for bytes is forgotten",
+        "what crosses a move is not asked again",
+        "a move drops the value",
+        "a new master builds before all have told",
+        "an old master grants on",
     ),
 )
 def test_a_broken_protocol_is_noticed(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from clufs.dlm.interface import Leaving, Life, PartyChanged
@@ -17,6 +18,10 @@ from tests.sim.platform import Platform
 from tests.sim.sessions import SessionStreams
 from tests.sim.story import Story
 
+IDLERS_PAUSE = 10
+IDLERS_MODES = (6, 4, 1, 2, 0, 1)
+"""Those who do not do the work hold on to low modes, mostly, for long."""
+
 
 class World:
     """Everything of one run. hosts: the life that each member has now."""
@@ -25,6 +30,7 @@ class World:
         self.clock = Clock(seed, trace)
         self.story = story
         self.habits = story.habits
+        self.idlers = replace(story.habits, modes=IDLERS_MODES)
         self.network = Network(self.clock, story.latency, story.jitter)
         self.wires = Network(self.clock, story.latency, story.jitter, self.network)
         self.streams: Streams | SessionStreams = (
@@ -38,7 +44,7 @@ class World:
         self.hosts: dict[str, Host] = {}
         self.lives: dict[Life, Host] = {}
         self.refusals: Counter[str] = Counter()
-        self.notified = self.cycles = 0
+        self.notified = self.cycles = self.moves = 0
         self._parties = 0
         self.closing = False
 
@@ -83,13 +89,22 @@ class World:
         host = client.host
         if host.dead or self.closing or client.ended:
             return
+        idles = self._idles(host.life.member)
         if not host.paused:
-            client.act(self.habits, self.clock.random)
+            client.act(self.idlers if idles else self.habits, self.clock.random)
             if client.ended:
                 host.clients.remove(client)
                 self.add_client(host, f"p{self.clock.random.randrange(10**6)}")
                 return
-        self.clock.after(self.clock.about(self.habits.think), self._act, client)
+        pause = self.habits.think * (IDLERS_PAUSE if idles else 1)
+        self.clock.after(self.clock.about(pause), self._act, client)
+
+    def _idles(self, member: str) -> bool:
+        """Whether others do nearly all the work now."""
+        if not self.story.busy_s:
+            return False
+        turn = int(self.clock.now / self.story.busy_s) % len(self.story.members)
+        return member != self.story.members[turn]
 
     def start(self, member: str) -> None:
         """A new life of this member, if it has none now."""

@@ -1,0 +1,255 @@
+"""Members come and go while a tree is on its way to another master: it is where it must be in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from clufs.dlm.directory import directory_member
+from clufs.dlm.interface import Resumed
+from clufs.dlm.modes import Mode
+from clufs.dlm.moves import Offer
+from clufs.limits import REMASTER_LOCKED_AFTER
+from tests.dlm.views import Views
+
+OLD, NEW, THIRD, FOURTH = MEMBERS = ("provolone", "polishham", "pepicelli", "prosciutto")
+MOMENTS = range(12)
+"""So many messages of the move have been heard: more than it has."""
+
+
+def come_to_rest(cluster: Views) -> None:
+    while cluster.some_time():
+        cluster.check()
+
+
+def moving(moment: int, name: bytes = b"db/x") -> Views:
+    """provolone gives the tree to polishham; all but prosciutto hold it in PR, prosciutto waits."""
+    cluster = Views(moment, MEMBERS)
+    for member in MEMBERS:
+        cluster.start(member)
+    cluster.install()
+    come_to_rest(cluster)
+    cluster.says(OLD, "writer", "EX", name)
+    come_to_rest(cluster)
+    cluster.says(OLD, "writer", "PR value=page", name)
+    for member in (NEW, THIRD):
+        cluster.says(member, "reader", "PR", name)
+        come_to_rest(cluster)
+    cluster.says(FOURTH, "waiter", "EX", name)
+    come_to_rest(cluster)
+    assert list(cluster.nodes[OLD].blocks) == [name]
+    offer(cluster, name)
+    pass_moments(cluster, moment)
+    return cluster
+
+
+def offer(cluster: Views, name: bytes) -> None:
+    """polishham works until the tree is offered to it."""
+    cluster.says(NEW, "worker", "NL", name)
+    while not is_offered(cluster):
+        while cluster.under_way() and not is_offered(cluster):
+            cluster.deliver()
+        if not is_offered(cluster):
+            cluster.says(NEW, "worker", "NL", name)
+
+
+def pass_moments(cluster: Views, moments: int) -> None:
+    for _ in range(moments):
+        if cluster.under_way():
+            cluster.deliver()
+            cluster.check()
+
+
+def name_with(members: Iterable[str], directory: str) -> bytes:
+    """A name whose directory is at this one of these members."""
+    names = (b"db/%d" % number for number in range(99))
+    return next(name for name in names if directory_member(name, sorted(members)) == directory)
+
+
+def is_offered(cluster: Views) -> bool:
+    return any(isinstance(sent[2], Offer) for wire in cluster.post.values() for sent in wire)
+
+
+def finish(cluster: Views, name: bytes = b"db/x") -> str:
+    """The master in the end."""
+    cluster.finish(lambda: None)
+    (master,) = [member for member, node in cluster.nodes.items() if name in node.blocks]
+    return master
+
+
+def check(cluster: Views) -> None:
+    """Whoever is left has what it had, and the value is what it was."""
+    for member in cluster.nodes:
+        for who in ("writer", "reader"):
+            if (member, who) in cluster.people:
+                assert cluster.lock(member, who).granted is Mode.PR
+    block = next(node.blocks[b"db/x"] for node in cluster.nodes.values() if node.blocks)
+    assert (block.value, block.valid) == (b"page", True)
+    if FOURTH in cluster.nodes:
+        assert cluster.lock(FOURTH, "waiter").wanted is Mode.EX
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("who", MEMBERS)
+@pytest.mark.parametrize("crashed", [True, False])
+def test_a_member_is_lost(who: str, moment: int, crashed: bool) -> None:
+    cluster = moving(moment)
+    cluster.loses(who, crashed)
+    cluster.install()
+    finish(cluster)
+    check(cluster)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_old_and_the_new_master_are_lost(moment: int) -> None:
+    cluster = moving(moment)
+    cluster.loses(OLD, True)
+    cluster.loses(NEW, False)
+    cluster.install()
+    finish(cluster)
+    check(cluster)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_view_comes_and_nobody_is_lost(moment: int) -> None:
+    cluster = moving(moment)
+    cluster.install()
+    finish(cluster)
+    check(cluster)
+    assert cluster.nodes[OLD].waits_for() == ""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("who", [OLD, NEW])
+def test_a_master_leaves_in_order(who: str, moment: int) -> None:
+    cluster = moving(moment)
+    for home, person in list(cluster.people):
+        if home == who:
+            cluster.dies(home, person, abnormal=False)
+    cluster.leaves(who)
+    finish(cluster)
+    check(cluster)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("directory", [OLD, NEW, FOURTH])
+@pytest.mark.parametrize("line", ["UN", "UN value=last"])
+@pytest.mark.parametrize("home", [NEW, THIRD])
+def test_what_was_released_without_quorum_was_the_last(
+    home: str, line: str, directory: str, moment: int
+) -> None:
+    """While the tree moves, its home has the only lock that can write; then a view comes."""
+    name = name_with(MEMBERS, directory)
+    cluster = released_without_quorum(home, line, moment, name)
+    cluster.install()
+    for member in MEMBERS:
+        cluster.learn(member)
+    finish(cluster, name)
+    block = next(node.blocks[name] for node in cluster.nodes.values() if name in node.blocks)
+    assert (block.value, block.valid) == (b"last" if line != "UN" else b"page", True)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("line", ["UN", "UN value=last"])
+@pytest.mark.parametrize("home", [NEW, THIRD])
+def test_what_was_released_before_the_quorum_is_back_was_the_last(
+    home: str, line: str, moment: int
+) -> None:
+    cluster = released_without_quorum(home, line, moment, b"db/x")
+    cluster.step(home, Resumed())
+    come_to_rest(cluster)
+    block = cluster.nodes[NEW].blocks[b"db/x"]
+    assert (block.value, block.valid) == (b"last" if line != "UN" else b"page", True)
+
+
+def released_without_quorum(home: str, line: str, moment: int, name: bytes) -> Views:
+    cluster = Views(moment, MEMBERS)
+    for member in MEMBERS:
+        cluster.start(member)
+    cluster.install()
+    come_to_rest(cluster)
+    cluster.says(OLD, "keeper", "NL", name)
+    come_to_rest(cluster)
+    cluster.says(home, "writer", "EX", name)
+    come_to_rest(cluster)
+    cluster.says(home, "writer", "EX value=page", name)
+    come_to_rest(cluster)
+    offer(cluster, name)
+    pass_moments(cluster, moment)
+    cluster.suspend(home)
+    cluster.says(home, "writer", line, name)
+    while cluster.post[home, OLD]:
+        cluster.deliver((home, OLD))
+    pass_moments(cluster, moment % 3)
+    return cluster
+
+
+def test_what_the_old_master_released_without_quorum_was_the_last() -> None:
+    """It had the only lock that could write, and builds the tree itself in the next view."""
+    name = name_with(MEMBERS, OLD)
+    cluster = Views(0, MEMBERS)
+    for member in MEMBERS:
+        cluster.start(member)
+    cluster.install()
+    come_to_rest(cluster)
+    cluster.says(OLD, "writer", "EX", name)
+    cluster.says(THIRD, "keeper", "NL", name)
+    come_to_rest(cluster)
+    cluster.says(OLD, "writer", "EX value=page", name)
+    offer(cluster, name)
+    for pair in ((OLD, NEW), (NEW, OLD)):
+        while cluster.post[pair]:
+            cluster.deliver(pair)
+    assert not cluster.nodes[OLD].blocks
+    cluster.suspend(OLD)
+    cluster.says(OLD, "writer", "UN", name)
+    cluster.install()
+    for member in MEMBERS:
+        cluster.learn(member)
+    finish(cluster, name)
+    block = next(node.blocks[name] for node in cluster.nodes.values() if name in node.blocks)
+    assert (block.value, block.valid) == (b"page", True)
+
+
+def test_what_was_asked_anew_and_given_up_is_not_served_by_the_old_master() -> None:
+    """It has kept what was asked of it, and masters the tree once more when the new master is lost."""
+    name = name_with({*MEMBERS} - {NEW}, OLD)
+    cluster = moving(0, name)
+    cluster.says(FOURTH, "late", "EX", name)
+    for pair in ((OLD, NEW), (NEW, OLD), (FOURTH, OLD), (OLD, FOURTH)):
+        while cluster.post[pair]:
+            cluster.deliver(pair)
+    for who in ("late", "waiter"):  # it has nothing there then, and nothing to hand in
+        cluster.withdraws(FOURTH, who, name)
+    cluster.loses(NEW, True)
+    cluster.install()
+    finish(cluster, name)
+
+
+def test_undisturbed_it_arrives() -> None:
+    cluster = moving(0)
+    come_to_rest(cluster)
+    assert list(cluster.nodes[NEW].blocks) == [b"db/x"]
+    assert not cluster.nodes[OLD].blocks
+    check(cluster)
+
+
+def test_the_limit_is_the_one_that_is_said() -> None:
+    """As many requests as the limit says are ahead when the tree is offered."""
+    cluster = Views(0, MEMBERS)
+    for member in MEMBERS:
+        cluster.start(member)
+    cluster.install()
+    come_to_rest(cluster)
+    cluster.says(OLD, "keeper", "NL")
+    come_to_rest(cluster)
+    cluster.says(NEW, "worker", "NL")
+    come_to_rest(cluster)
+    for _ in range(REMASTER_LOCKED_AFTER - 2):
+        cluster.says(NEW, "worker", "NL")
+        come_to_rest(cluster)
+    assert cluster.nodes[OLD].blocks
+    cluster.says(NEW, "worker", "NL")
+    come_to_rest(cluster)
+    assert cluster.nodes[NEW].blocks
