@@ -168,12 +168,13 @@ class Recovery(Telling, abc.ABC):
         self.suspended = self._frozen = False
         self._set_shared()
         effects = [*self._part_with(now), *self._thaw(now, blocks)]
+        sought = list(self._seeking)
         effects += self._tell_later(now, gone)
         for root, waiting in self._seeking.items():
             self._seeking[root] = [
                 found for found in waiting if not isinstance(found, Ask) or self._is_alive(found.id)
             ]
-        for root in list(self._seeking):
+        for root in sought:  # others that are sought by now have been looked up
             if root in self._seeking:
                 effects += self._look_up(now, root)
         return [*effects, *self._work_on(now)]

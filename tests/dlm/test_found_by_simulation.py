@@ -437,3 +437,20 @@ def test_who_is_released_while_a_tree_is_rebuilt_has_not_stood_in_the_way() -> N
     step(Received(B, other))
     heard = step(Received(B, End(2)))
     assert [type(one) for one in heard if isinstance(one, Notify | Released)] == [Released]
+
+
+def test_a_name_that_is_sought_anew_is_looked_up_once() -> None:
+    """C never was its master, as far as A has heard. A second answer would come when A has given the
+    name up already, and would make it the master once more."""
+    lives = (Life(A, 1), Life(B, 1))
+    node, person = Node(A, 1, (*lives, Life(C, 1)), 1), Person("p")
+    name = next(
+        n
+        for n in (b"db/%d" % at for at in range(99))
+        if directory_member(n, sorted((A, B))) == B == directory_member(n, sorted(MEMBERS))
+    )
+    node.step(0.0, Asked(person, name, parse("PR"), "p"))
+    node.step(0.0, Received(B, LookedUp(1, name, C, 0)))
+    effects = node.step(0.0, ViewInstalled(2, lives, frozenset()))
+    messages = [effect.message for effect in effects if isinstance(effect, Send)]
+    assert [message for message in messages if isinstance(message, Lookup)] == [Lookup(2, name)]
