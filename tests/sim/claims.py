@@ -30,19 +30,21 @@ EXCLUDES_WRITERS = (1 << Mode.CW) | (1 << Mode.PR) | (1 << Mode.PW) | (1 << Mode
 
 class Op:
     """One request, from the asking to its answer. What was known of the name when it was asked
-    is the floor: nothing older may be told. write: the number of the value it writes, 0 if none."""
+    is the floor: nothing older may be told. write: the number of the value it writes, 0 if none.
+    order: of all askings. comes_back: it takes the place of an earlier request again.
+    """
 
     __slots__ = (
-        "asked_at", "before", "claim", "client", "done", "excused", "floor_number", "floor_valseq",
-        "floor_write", "lock", "modes", "name", "queued", "request", "write",
+        "asked_at", "before", "claim", "client", "comes_back", "done", "excused", "floor_number",
+        "floor_valseq", "floor_write", "lock", "modes", "name", "order", "queued", "request", "write",
     )  # fmt: skip
 
     def __init__(self, client: Any, name: bytes, request: Request) -> None:
         self.client, self.name, self.request = client, name, request
         self.lock: Any = None
         self.claim: Claim | None = None
-        self.done = self.queued = self.excused = False
-        self.write = self.before = self.modes = 0
+        self.done = self.queued = self.excused = self.comes_back = False
+        self.write = self.before = self.modes = self.order = 0
         self.asked_at = 0.0
         self.floor_number = self.floor_valseq = self.floor_write = 0
 
@@ -92,7 +94,8 @@ class Name:
     wiped: values up to this one may have gone with the last lock of the resource.
     doubtful: values of which it is not known which was written last.
     sure: how many locks are held for certain. excused: an invalid value has a reason,
-    and the last one came up at excused_at.
+    and the last one came up at excused_at. waiting: who was told that it waits, and how many had
+    asked for anything by then. overtaken: those of them that ought to have been granted before another.
     """
 
     claims: dict[Claim, None] = field(default_factory=dict)
@@ -107,6 +110,8 @@ class Name:
     sure: int = 0
     excused: bool = False
     excused_at: float = -1.0
+    waiting: dict[Op, int] = field(default_factory=dict)
+    overtaken: dict[Op, Op] = field(default_factory=dict)
 
 
 def gives_up(op: Op) -> bool:
@@ -133,7 +138,7 @@ class Claims:
         self.doomed: set[Life] = set()
         self.somebody_was_lost = False
         self.grants = self.reads = self.invalid_reads = 0
-        self._writes = 0
+        self._writes = self._asked = 0
 
     def name(self, name: bytes) -> Name:
         found = self.names.get(name)
@@ -151,6 +156,7 @@ class Claims:
         """The edge passes a request on; the holder relies on less from now on."""
         known = self.name(op.name)
         op.asked_at = self.clock.now
+        self._asked = op.order = self._asked + 1
         op.floor_number, op.floor_valseq, op.floor_write = known.number, known.valseq, known.stored
         op.excused = known.excused
         op.claim = claim
@@ -208,6 +214,21 @@ class Claims:
 
     # ------------------------------------------------------------ answers
 
+    def queued(self, op: Op) -> None:
+        """The edge is told that `op` waits at its master: no new lock that it does not go with and that is
+        asked from now on comes before it (9.3.3); one that it goes with is told sooner, maybe. Ranges
+        have no such order."""
+        if op.request.mode is not Mode.NL and op.request.ranges is None and not op.comes_back:
+            self.name(op.name).waiting.setdefault(op, self._asked)
+
+    def _overtakes(self, known: Name, op: Op) -> None:
+        """Unless those that had waited before end without a grant, too, which is not told yet."""
+        for other, asked in list(known.waiting.items()):
+            if other.done or other.client.host.life in self.doomed:
+                del known.waiting[other]
+            elif asked < op.order and not COMPATIBLE[op.request.mode][other.request.mode]:
+                known.overtaken[other] = op
+
     def granted(self, life: Life, owner: str, op: Op, lock: Any) -> Claim:
         """The edge is told that `op` is granted."""
         if life in self.over:
@@ -218,6 +239,10 @@ class Claims:
             raise Violation(f"{op} is granted in {mode}")
         claim = op.claim
         fresh = claim is None
+        if fresh and mode is not Mode.NL and not op.comes_back and life not in self.doomed:
+            self._overtakes(known, op)
+        if op in known.overtaken:
+            raise Violation(f"{op} is granted, and before was {known.overtaken[op]}, asked later")
         if claim is None:
             claim = Claim(life, owner, op.name, 0, None, ranges=op.request.ranges)
             self.of_life.setdefault(life, {})[claim] = None

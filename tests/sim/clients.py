@@ -90,6 +90,7 @@ class Client(Owner):
         world.claims.asks(op, self.claims.get(name))
         world.clock.note("ask", op)
         place = self.places.pop(name, None)
+        op.comes_back = place is not None
         self.host.step(self._asked(name, request, op, parent, place))
         if not op.done and request.verb is Verb.LOCK and not op.gives_up_bytes:
             patience = world.clock.about(world.habits.patience)

@@ -220,6 +220,8 @@ class Host(abc.ABC):
         if op.done and effect.lock.wanted is not None:  # else it was refused in the same step
             raise Violation(f"{op} is queued after it was answered")
         op.queued = True
+        if effect.lock.place and self.view is not None:
+            self.world.claims.queued(op)
 
     def _released(self, effect: Released) -> None:
         lock = effect.lock

@@ -18,7 +18,7 @@ from clufs.dlm.grants import Grants
 from clufs.dlm.interrupted import Interrupted
 from clufs.dlm.lock import Chain
 from clufs.dlm.lost import Lost
-from clufs.dlm.messages import Ended
+from clufs.dlm.messages import Ask, Ended
 from clufs.dlm.moving import Mover
 from clufs.dlm.node import Node
 from clufs.dlm.recovery import Recovery
@@ -121,6 +121,17 @@ def _asks_nothing_anew(found: Any) -> Any:
     return ask_anew
 
 
+def _without_place(found: Any) -> Any:
+    def ask_anew(self: Any, opened: Any, master: str) -> Any:
+        sent = found(self, opened, master)
+        for one in sent:
+            if isinstance(one.message, Ask):
+                one.message = replace(one.message, place=None)
+        return sent
+
+    return ask_anew
+
+
 def _empty_words(found: Any) -> Any:
     return lambda block, own: found(block, own)._replace(value=b"")
 
@@ -190,6 +201,7 @@ MUTANTS: dict[str, Patch] = {
     "ranges are not looked at": (ResourceBlock, "is_free", _true),
     "who waits for bytes is forgotten": (Grants, "_grant_ranges", _no_effects),
     "what crosses a move is not asked again": (Mover, "_ask_anew", _asks_nothing_anew),
+    "a move forgets the waiting order": (Mover, "_ask_anew", _without_place),
     "a move drops the value": (moving, "last_word", _empty_words),
     "a new master builds before all have told": (Mover, "_built", _all_heard),
     "a new master builds before the directory knows": (Mover, "_built", _directory_heard),

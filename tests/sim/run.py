@@ -124,7 +124,9 @@ def _give_back(client: Client, random: Random) -> None:
         if lock is None:
             continue
         if lock.wanted is not None:
-            if len(client.locks) > 1 and name in client.ops and random.random() < 0.3:
+            # What it holds may be in the way; a conversion may be stuck where nobody looks.
+            holds = len(client.locks) > 1 or lock.granted is not None
+            if holds and name in client.ops and random.random() < 0.3:
                 client.give_up(client.ops[name])
         elif name in client.claims and name not in client.ops:
             client.ask(name, Request(Verb.UNLOCK))

@@ -66,6 +66,7 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
         "ranges are not looked at",
         "who waits for bytes is forgotten",
         "what crosses a move is not asked again",
+        "a move forgets the waiting order",
         "a move drops the value",
         "a new master builds before all have told",
         "an old master grants on",
