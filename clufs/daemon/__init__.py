@@ -274,7 +274,8 @@ class Daemon:
         """Tell systemd, from `ready` on, what this member does or waits for."""
         waits_for = self.cluster.waits_for()
         how = "quorate" if self.locks.node.shared else "alone and quorate"
-        status = waits_for or f"serving {self.place.mount_point}, {how}"
+        full = f"; {error}" if (error := self.cluster.disk_error()) else ""
+        status = waits_for or f"serving {self.place.mount_point}, {how}{full}"
         if self._is_ready and status != self._told_status:
             ready = {} if self._told_status else {"READY": 1}
             self._told_status = status

@@ -91,6 +91,10 @@ class ClusterFacts:
         waits_for = lives.disk_lease.waits_for() or lives.runtime.core.waits_for()
         return waits_for or lives.recovery_waits_for()
 
+    def disk_error(self) -> str:
+        """Why this member's disk takes nothing more; empty while it has room."""
+        return self._lives.runtime.core.disk_error
+
     def fence(self, member: str, word: FenceWord, by: str) -> Awaitable[None]:
         """A person's order or word about a member. Raises InvalidRequest, NoQuorum."""
         runtime = self._lives.runtime

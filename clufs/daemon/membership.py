@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,13 +22,13 @@ from clufs.cluster.linger import Linger
 from clufs.cluster.mesh import Mesh
 from clufs.config import CommandAgent, Config
 from clufs.daemon.disk_lease import DiskLease
-from clufs.errors import ConfigError, MissingPart
+from clufs.errors import ConfigError, MissingPart, StateError
 from clufs.member.core import Start
 from clufs.member.runtime import Hooks, Runtime
 from clufs.registry.commands import Command, DropNamespace, PutNamespace
 from clufs.registry.state import State
 from clufs.registry.store import RegistryStore
-from clufs.timeouts import REJOIN_CALM_S, REJOIN_MAX_S, REJOIN_S
+from clufs.timeouts import DISK_AGAIN_S, REJOIN_CALM_S, REJOIN_MAX_S, REJOIN_S
 
 log = logging.getLogger("clufsd")
 
@@ -134,10 +135,26 @@ class Membership:
                 self.disk_lease.let_go()
             self._cleared = self.incarnation
             self._at_least = self._known_incarnation() + 1
-            self._be_born()
+            await self._be_born_again()
             # From here on requests wait, as in every member without quorum.
             self.reborn()
             await self._begin_again(pause_s)
+
+    async def _be_born_again(self) -> None:
+        """As soon as there is room on the disk for the number of a new life."""
+        said = ""
+        while True:
+            try:
+                self._be_born()
+            except StateError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                if str(error) != said:
+                    log.warning("cannot rejoin yet: %s", error)
+                    said = str(error)
+                await trio.sleep(DISK_AGAIN_S)
+            else:
+                return
 
     def _known_incarnation(self) -> int:
         """The latest incarnation of this member that the registry has heard of."""

@@ -119,6 +119,8 @@ class Core:
         """The view that is installed, also while the registry comes to one log."""
         self.standing = False
         """Whether the lock manager has the view: requests are granted."""
+        self.disk_error = ""
+        """Why the last write found no room on this member's disk, until one does."""
         self._coming: CommandId | None = None
         self._leaving: CommandId | None = None
         self._ins: frozenset[Life] = frozenset()
@@ -163,15 +165,28 @@ class Core:
 
     def view_stored(self, number: int) -> list[Effect]:
         """The number of a Store is on disk."""
-        return self._form(self.formation.stored(number))
+        return [*self._disk(self.replica.disk_error), *self._form(self.formation.stored(number))]
+
+    def view_failed(self, why: str) -> list[Effect]:
+        """The number of a Store is not on disk, which is full; it is to be tried again.
+
+        The view goes on with this member in it if others enough have it on theirs.
+        """
+        return self._disk(why)
 
     def log_stored(self, ticket: int) -> list[Effect]:
         """The write of this ticket is on disk."""
-        return self._register(self.replica.stored(ticket))
+        return [*self._disk(""), *self._register(self.replica.stored(ticket))]
 
     def log_failed(self, ticket: int, why: str) -> list[Effect]:
         """The write of this ticket changed nothing: the disk is full."""
-        return self._register(self.replica.failed(ticket, why))
+        return [*self._disk(why), *self._register(self.replica.failed(ticket, why))]
+
+    def _disk(self, error: str) -> list[Effect]:
+        before, self.disk_error = self.disk_error, error
+        if bool(before) == bool(error):
+            return []
+        return [Happened("disk-full", (("why", error),)) if error else Happened("disk-has-room")]
 
     def tick(self, now: float, silent: Iterable[int]) -> list[Effect]:
         """Time has passed; these members are silent on their streams. Called every KEEPALIVE_S."""

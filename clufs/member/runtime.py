@@ -31,7 +31,7 @@ from clufs.registry import messages as r
 from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut, error_of
 from clufs.registry.inode_commands import INODE_COMMANDS
 from clufs.registry.log import Write
-from clufs.timeouts import KEEPALIVE_S, LEASE_S, PROPOSE_S, SHOWN_S
+from clufs.timeouts import DISK_AGAIN_S, KEEPALIVE_S, LEASE_S, PROPOSE_S, SHOWN_S
 
 log = logging.getLogger("clufsd")
 
@@ -214,10 +214,24 @@ class Runtime:
         """One write after the other, in a thread: the disk may be slow, the locks must not be."""
         async for wanted in self._to_write:
             if isinstance(wanted, f.Store):
-                await trio.to_thread.run_sync(self._disk.keep_view, wanted.number)
-                self.carry_out(self.core.view_stored(wanted.number))
+                await self._write_view(wanted)
             else:
                 await self._write_log(wanted)
+
+    async def _write_view(self, store: f.Store) -> None:
+        try:
+            await trio.to_thread.run_sync(self._disk.keep_view, store.number)
+        except StateError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            self.carry_out(self.core.view_failed(str(error)))
+            self._nursery.start_soon(self._write_again, store)
+        else:
+            self.carry_out(self.core.view_stored(store.number))
+
+    async def _write_again(self, store: f.Store) -> None:
+        await trio.sleep(DISK_AGAIN_S)
+        self._writes.send_nowait(store)
 
     async def _write_log(self, write: Write) -> None:
         try:

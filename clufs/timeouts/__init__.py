@@ -99,6 +99,9 @@ others wait for us meanwhile: enough to write down what must not be lost, not to
 RING_SLACK_S = 0.5
 """What forming a ring takes beyond token and consensus: a few turns of messages, and corosync's callbacks."""
 
+DISK_AGAIN_S = 1.0
+"""A disk that had no room for a number is asked again after this: it is full until a person makes room."""
+
 FORMING_S = 1.0
 """From a ring to the view at the lock manager: hellos, one write to the disks of a majority, one log."""
 

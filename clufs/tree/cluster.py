@@ -67,6 +67,9 @@ class Cluster(Protocol):
     def waits_for(self) -> str:
         """What the view or its recovery waits for, as a sentence; empty when it waits for nothing."""
 
+    def disk_error(self) -> str:
+        """Why this member's disk takes nothing more, as a sentence; empty while it has room."""
+
     def fence(self, member: str, word: FenceWord, by: str) -> Awaitable[None]:
         """A person's order or word about a configured member; done when what it returns was awaited.
 
@@ -103,6 +106,10 @@ class OneMember:
         return Votes(True, votes, votes, votes // 2 + 1)
 
     def waits_for(self) -> str:
+        """Nothing."""
+        return ""
+
+    def disk_error(self) -> str:
         """Nothing."""
         return ""
 

@@ -58,7 +58,7 @@ class Facts:
 
     def quorum(self, caller: Caller) -> bytes:
         votes = self.cluster.votes()
-        waits_for = self.cluster.waits_for()
+        waits_for, disk_error = self.cluster.waits_for(), self.cluster.disk_error()
         return _facts(
             QUORATE=int(votes.quorate),
             VOTES=votes.present,
@@ -66,6 +66,7 @@ class Facts:
             QUORUM=votes.quorum,
             VIEW=self.cluster.view,
             **({"WAITS_FOR": waits_for} if waits_for else {}),
+            **({"DISK_FULL": disk_error} if disk_error else {}),
         )
 
     def fencing(self, caller: Caller) -> bytes:

@@ -31,6 +31,7 @@ class Machine:
     view: int = 0
     stored: Stored = field(default_factory=Stored)
     incarnation: int = 0
+    is_full: bool = False
 
 
 @dataclass
@@ -116,6 +117,10 @@ class Cores:
                 if one.machine.peer.name == self.mute and b"proposal" in effect.data:
                     return
                 self._bus.append((one.machine.peer.id, effect.data))
+            case f.Store() if one.machine.is_full:
+                self.do(one, one.core.view_failed("no room for a view"))
+            case Write() if one.machine.is_full:
+                self.do(one, one.core.log_failed(effect.ticket, "no room for the log"))
             case f.Store():
                 one.machine.view = effect.number
                 self.do(one, one.core.view_stored(effect.number))

@@ -237,3 +237,32 @@ def test_nobody_is_fenced_who_is_not_lost() -> None:
     one = cores.running["provolone"]
     with pytest.raises(InvalidRequest, match="pepicelli is not lost"):
         one.core.confirm("pepicelli")
+
+
+def test_a_full_disk_is_told_once_and_so_is_room_on_it() -> None:
+    cores = three()
+    one, full = cores.running["provolone"], cores.running["pepicelli"]
+    full.machine.is_full = True
+    for name in (b"a", b"b"):
+        cores.do(one, one.core.propose(PutNamespace(name, 0, 0, 0o700, True))[1])
+        cores.settle()
+    assert full.core.disk_error == "no room for the log"
+    full.machine.is_full = False
+    cores.do(full, full.core.tick(1.0, []))
+    cores.settle()
+    assert full.core.disk_error == ""
+    told = [(e.what, dict(e.facts)) for e in full.events if "disk" in e.what]
+    assert told == [("disk-full", {"why": "no room for the log"}), ("disk-has-room", {})]
+    assert [e.what for e in one.events if "disk" in e.what] == []
+
+
+def test_a_member_without_room_for_the_number_of_a_view_is_in_it_all_the_same() -> None:
+    """Where the others have it on their disks; and it says why it has no part in more."""
+    cores = three()
+    full = cores.running["pepicelli"]
+    full.machine.is_full = True
+    cores.change()
+    assert full.core.disk_error.startswith("no room")
+    assert full.core.view is not None
+    assert full.core.view.number > full.machine.view
+    assert not full.expelled

@@ -32,7 +32,7 @@ class Fake:
     def __init__(self) -> None:
         self.view = 12
         self.configured = [PROVOLONE, POLISHHAM, PEPICELLI]
-        self.waiting = ""
+        self.waiting = self.full = ""
         self.words: list[tuple[str, str, str]] = []
 
     def members(self) -> list[MemberFacts]:
@@ -43,6 +43,9 @@ class Fake:
 
     def waits_for(self) -> str:
         return self.waiting
+
+    def disk_error(self) -> str:
+        return self.full
 
     async def fence(self, member: str, word: FenceWord, by: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -189,6 +192,9 @@ def test_the_report_of_quorum_says_what_is_awaited_only_while_something_is() -> 
     shown = facts_of(facts.quorum(NOBODY))
     assert shown["WAITS_FOR"] == cluster.waiting
     assert (shown["QUORATE"], shown["VIEW"]) == ("0", "0")
+    assert "DISK_FULL" not in shown
+    cluster.full = "state directory /var/lib/clufs: database or disk is full"
+    assert facts_of(facts.quorum(NOBODY))["DISK_FULL"] == cluster.full
 
 
 def test_the_report_of_the_cluster_names_the_members_of_the_view() -> None:
