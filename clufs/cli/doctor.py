@@ -213,6 +213,10 @@ def examine(machine: Machine) -> Iterator[Finding]:
         from clufs.cli import doctor_cluster
 
         yield from doctor_cluster.examine(machine, found)
+    if found.luns:
+        from clufs.cli import doctor_luns
+
+        yield from doctor_luns.examine(machine, found)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
