@@ -16,6 +16,7 @@ from time import monotonic
 import trio
 
 from clufs import __version__, notify
+from clufs.cluster.gate import Told
 from clufs.config import Config
 from clufs.daemon import lockfiles, process
 from clufs.daemon.applications.caa import ApplicationOrders
@@ -171,10 +172,14 @@ class Daemon:
             applied=self._applied,
             restored=self._restored,
             happened=lambda line: self.journals.events.add(line.what, **dict(line.facts)),
-            fencing=lambda told: self.journals.fenced(told),
+            fencing=self._fencing,
             changed=self._view_changed,
             ticked=self._renew_lease,
         )
+
+    def _fencing(self, told: Told) -> None:
+        self.journals.fenced(told)
+        self.disk_lease.fencing(told)
 
     def _step(self, event: Event) -> None:
         """The lock manager takes an event of the cluster."""

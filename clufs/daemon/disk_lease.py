@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from clufs.cluster.gate import Told
 from clufs.config import Config
 from clufs.member.runtime import Runtime
 from clufs.storage.lease import Neighbour, OnDisk, Standing
@@ -113,6 +114,14 @@ class DiskLease:
             self.line.catch_up()
             self.line.say(self._said(self._lives.runtime))
             self._look(self.line, self._lives.runtime)
+
+    def fencing(self, told: Told) -> None:
+        """A member that is lost is told to stop, by the LUNs: no proof of anything, and often the quickest."""
+        if told.result != "lost" or self.line is None or self._lives is None:
+            return
+        for peer in self._lives.runtime.engine.peers:
+            if peer.name == told.life.member:
+                self.line.poison(peer.id, told.life.incarnation)
 
     def _changed(self) -> None:
         """The lease process has said something."""

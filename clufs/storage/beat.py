@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
@@ -12,10 +13,10 @@ import trio
 from clufs.errors import LunError, LunTimedOut
 from clufs.storage.disk_header import PAIR_BLOCKS
 from clufs.storage.lease import DiskWatch, Lease, Standing
-from clufs.storage.lease_wire import Looked, Settings, boottime, seen_of
+from clufs.storage.lease_wire import Looked, Poison, Settings, boottime, seen_of
 from clufs.storage.own_lun import OwnLun, open_own
 from clufs.storage.paths import open_path, shown
-from clufs.storage.records import MemberRecord
+from clufs.storage.records import LunMessage, MemberRecord, Word
 from clufs.storage.sealing import Flaw
 from clufs.storage.slots import Slot
 from clufs.timeouts import LUN_CONNECT_S
@@ -66,6 +67,7 @@ class Beat:
         self._member = life.settings.member
         self._watch = DiskWatch()
         self._own: OwnLun | None = None
+        self._poisons: dict[int, int] = {}
         self._name = (life.boot_id, life.settings.incarnation)
         self._sequence = 0
         self._written: set[int] = set()
@@ -128,6 +130,31 @@ class Beat:
         if not trouble:
             life.renewed(self._number, began_s)
         self.tell(trouble)
+        if self._poisons and not life.stopped:
+            await _within(own.line.io_timeout_s, lambda: self._send(own))
+
+    def poison(self, poison: Poison) -> None:
+        """Have a member told to stop, with the next beat, which is due now."""
+        before = self._poisons.get(poison.member, -1)
+        self._poisons[poison.member] = max(before, poison.incarnation)
+        self.hurry.set()
+
+    async def _send(self, own: OwnLun) -> None:
+        """What has not reached the LUN in time stays to be sent with the next beat."""
+        settings = self._life.settings
+        for member, incarnation in list(self._poisons.items()):
+            message = LunMessage(
+                own.header.cluster,
+                member,
+                incarnation,
+                Word.STOP,
+                settings.member,
+                settings.incarnation,
+                time.time_ns(),
+            )
+            await own.tell(message)
+            if self._poisons[member] == incarnation:
+                del self._poisons[member]
 
     async def _write(self, own: OwnLun, began_s: float) -> None:
         self._beat_s = began_s

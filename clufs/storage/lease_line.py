@@ -13,7 +13,16 @@ import trio
 
 from clufs.errors import GarbledAnswer
 from clufs.storage.lease import Lease, Neighbour, Standing, neighbours
-from clufs.storage.lease_wire import END, FRAME_BYTES, Looked, Said, Seen, Settings, boottime
+from clufs.storage.lease_wire import (
+    END,
+    FRAME_BYTES,
+    Looked,
+    Poison,
+    Said,
+    Seen,
+    Settings,
+    boottime,
+)
 from clufs.storage.watchdog import Supervised
 from clufs.timeouts.lease import LEASE_END_S, LeaseTimeline
 
@@ -134,6 +143,10 @@ class LeaseLine:
         """What stands in our record from the next beat on."""
         if said != self._said and self._send(said.encode()):
             self._said = said
+
+    def poison(self, member: int, incarnation: int) -> None:
+        """Have this incarnation of a member told to stop, on every LUN."""
+        self._send(Poison(member, incarnation).encode())
 
     def _send(self, frame: bytes) -> bool:
         try:

@@ -32,7 +32,16 @@ import trio
 from clufs.errors import ClufsError, LunError
 from clufs.storage.beat import Beat
 from clufs.storage.lease import Lease, Standing
-from clufs.storage.lease_wire import END, FRAME_BYTES, Looked, Said, Settings, boottime
+from clufs.storage.lease_wire import (
+    END,
+    FRAME_BYTES,
+    Looked,
+    Poison,
+    Said,
+    Settings,
+    boottime,
+    decode_word,
+)
 from clufs.storage.records import LeaseState, MemberRecord
 from clufs.storage.watchdog import Device, Supervised, Watchdog
 from clufs.timeouts.lease import LUN_AGAIN_S, LeaseTimeline
@@ -75,11 +84,19 @@ class LeaseProcess:
             if frame == END:
                 await self._end()
                 return
-            before, self._said = self._said, Said.decode(frame)
-            if (before.state, before.view) != (self._said.state, self._said.view):
-                for beat in self._beats:
-                    beat.hurry.set()
+            self._heard(decode_word(frame))
         log.warning("the daemon is gone: the watchdog is left alone from now on")
+
+    def _heard(self, word: Said | Poison) -> None:
+        """What others want to know at once does not wait for the next beat that is due."""
+        if isinstance(word, Poison):
+            for beat in self._beats:
+                beat.poison(word)
+            return
+        before, self._said = self._said, word
+        if (before.state, before.view) != (word.state, word.view):
+            for beat in self._beats:
+                beat.hurry.set()
 
     async def _end(self) -> None:
         """Nobody holds anything any more: let the watchdog go, and tell every LUN that takes it in time."""

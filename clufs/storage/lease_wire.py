@@ -18,6 +18,7 @@ from clufs.storage.lease import OnDisk, Sight, Standing
 from clufs.storage.records import LeaseState, members_of
 
 _SAID = struct.Struct("=cHHBxxQQQ")
+_POISON = struct.Struct("=cHI")
 _LOOKED = struct.Struct("=cBBBBIIdddQ200s")
 _SEEN = struct.Struct("=HBBBxHIQQQdd")
 _TEXT_BYTES = 200
@@ -220,6 +221,25 @@ def _pack_seen(one: Seen) -> bytes:
 def _unpack_seen(numbers: tuple[int, int, int, int, int, int, int, int, int, float, float]) -> Seen:
     member, on_disk, *rest = numbers
     return Seen(member, _STATES[on_disk], *rest)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """Tell a member's incarnation, and all before it, to stop: by a message to its slot, on every LUN."""
+
+    member: int
+    incarnation: int
+
+    def encode(self) -> bytes:
+        """The frame."""
+        return _POISON.pack(b"P", self.member, self.incarnation)
+
+
+def decode_word(frame: bytes) -> Said | Poison:
+    """What the daemon has said, END aside. Raises GarbledAnswer."""
+    if frame[:1] == b"P" and len(frame) == _POISON.size:
+        return Poison(*_POISON.unpack(frame)[1:])
+    return Said.decode(frame)
 
 
 END = b"E"

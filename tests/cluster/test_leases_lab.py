@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -58,6 +59,10 @@ def test_a_member_that_is_cut_off_is_unheard_and_alive_on_disk(lab: Lab) -> None
     unheard = "unheard on the network, alive on disk"
     assert within(PATIENCE_S, lambda: unheard in seen(lab, PROVOLONE, PEPICELLI))
     assert within(PATIENCE_S, lambda: lab.state(PEPICELLI)[0] == "dead")  # it was fenced
+    # And told to stop, as not every agent is so quick.
+    url = lab.do("lun", "status").split()[-1]
+    show = f"{sys.executable} -m clufs.cli.clufs lun show {url}"
+    assert within(PATIENCE_S, lambda: "MESSAGE=STOP TO=3 UP_TO=1 " in lab.sh(PROVOLONE, show))
     lab.do("heal")
     lab.revive(PEPICELLI)
     assert within(PATIENCE_S, lambda: all_alive(lab))

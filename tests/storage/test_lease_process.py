@@ -177,6 +177,19 @@ async def test_the_poison_stops_this_incarnation_and_the_supervisor_a_deaf_daemo
         assert await provolone.killed() == -signal.SIGKILL
 
 
+async def test_a_member_has_another_one_stopped_through_the_lun(tmp_path: Path) -> None:
+    url = await plain_file(tmp_path)
+    async with (
+        life(tmp_path, PROVOLONE, url) as provolone,
+        life(tmp_path, POLISHHAM, url, incarnation=9) as polishham,
+    ):
+        provolone.line.poison(POLISHHAM, 8)
+        provolone.line.poison(POLISHHAM, 9)
+        await polishham.until(lambda: bool(polishham.line.over))
+        assert polishham.line.over == "member 1 told this incarnation to stop"
+        assert provolone.line.standing() == Standing.GOOD
+
+
 async def test_a_lease_process_that_is_killed_is_noticed(tmp_path: Path) -> None:
     url = await plain_file(tmp_path)
     async with life(tmp_path, PROVOLONE, url) as provolone:
