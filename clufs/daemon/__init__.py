@@ -266,7 +266,7 @@ class Daemon:
         """The view, or what is awaited, may have changed."""
         core = self.membership.runtime.core
         self.queries.view_changed()
-        self.applications.registry_moved()
+        self.applications.moved()
         if core.standing and not self.standing.is_set():
             self.standing.set()
         if self.service.quorate and self._installed_s and not self.membership.runtime.quorate:

@@ -371,6 +371,11 @@ JOIN_LATE_S = 10.0
 """How long a view waits until the registry has let all its members in; then those who are not are expelled.
 It takes a few multicasts and writes to disk."""
 
+APPLICATION_PATIENCE_S = HELLO_LATE_S + JOIN_LATE_S + VIEW_GRACE_S
+"""How long applications go on between two views of members that corosync calls quorate: until then there
+is a view without whoever keeps it waiting, as a member whose disk is slow when it joins. Nobody starts
+them elsewhere meanwhile: that takes a view, and a fence. Not with `on_lost_quorum = "kill"`."""
+
 CAA_RETRY_FIRST_S, CAA_RETRY_MAX_S = 10.0, 600.0
 """An application that no member started is tried again after the first, then after twice as long each
 time; one whose restarts are used up on a member after the other in the same way, after the first change

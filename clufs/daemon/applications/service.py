@@ -46,6 +46,7 @@ from clufs.registry.commands import GOODBYE, Command, MemberOut
 from clufs.registry.resources import Register, SaveDrained, SaveResources, Unregister, saves
 from clufs.registry.state import State
 from clufs.timeouts import (
+    APPLICATION_PATIENCE_S,
     APPLICATION_STOP_S,
     LEAVING_S,
     PROPOSE_S,
@@ -65,7 +66,10 @@ class Lives(Protocol):
 
 
 class Applications:
-    """within_s: how long stop entries have when this member has lost quorum or was expelled."""
+    """within_s: how long stop entries have when this member has lost quorum or was expelled.
+
+    patience_s: how long a view may be awaited while the engine calls this member quorate before that counts as lost.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Applications:
         runner: ActionRunner,
         make_monitors: Callable[[Tell], Monitors],
         within_s: float = APPLICATION_STOP_S,
+        patience_s: float = APPLICATION_PATIENCE_S,
         wall: Callable[[], float] = time.time,
         since_boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
@@ -81,7 +86,7 @@ class Applications:
         self.name = lives.name
         self._locks = locks
         self.runner = runner
-        self._within_s = within_s
+        self._within_s, self._patience_s = within_s, patience_s
         self.wall, self.since_boot = wall, since_boot
         self._reign: Reign | None = None
         self._put, self._to_me = trio.open_memory_channel[Message](math.inf)
@@ -97,6 +102,7 @@ class Applications:
         self._last_lives: dict[str, int] = {}
         self._stands = trio.Event()
         self._quorate = trio.Event()
+        self._moved = trio.Event()
         self._was_expelled = False
         self._planning = trio.CancelScope()
         self._nursery: trio.Nursery
@@ -168,12 +174,17 @@ class Applications:
         await self.executor.stop_all("this member was expelled", self._within_s)
 
     def quorum_lost(self) -> None:
-        """Quorum is gone: what runs here is stopped at once."""
+        """Quorum is gone: what runs here is stopped, at once if the engine says so, too."""
         if self._quorate.is_set() and self.executor.is_open:
             self._quorate = trio.Event()
             self._nursery.start_soon(self._stop_without_quorum, self._quorate)
 
     async def _stop_without_quorum(self, back: trio.Event) -> None:
+        with trio.move_on_after(self._patience_s):
+            while self._lives_of.runtime.quorate and not back.is_set():
+                await self._moved.wait()
+        if back.is_set():
+            return
         stopped = await self.executor.stop_all("this member has lost quorum", self._within_s)
         for name in stopped:
             log.warning("stopped %s: quorum is gone", name)
@@ -253,9 +264,11 @@ class Applications:
         """The index of the last command of the registry that is applied here."""
         return self._lives_of.runtime.core.replica.applied
 
-    def registry_moved(self) -> None:
-        """Commands may have been applied: what came before them is heard."""
+    def moved(self) -> None:
+        """The registry, the view or the votes may have changed."""
         self._early.reached()
+        self._moved.set()
+        self._moved = trio.Event()
 
     def applied(self, command: Command) -> None:
         """The registry has applied a command."""
@@ -326,15 +339,15 @@ def applications_of(
 
     Raises StateError if what the daemon before this left on record cannot be read.
     """
-    within_s = APPLICATION_STOP_S
+    within_s, patience_s = APPLICATION_STOP_S, APPLICATION_PATIENCE_S
     if kill_within_s is not None:
-        within_s = min(within_s, killing_begins_s(kill_within_s))
+        within_s, patience_s = min(within_s, killing_begins_s(kill_within_s)), 0.0
 
     def lost(names: list[str]) -> None:
         made.executor.ended_by_themselves(names)
 
     made = Applications(
-        lives, InternalLocks(service), Runner(state, lost), MachineMonitors, within_s
+        lives, InternalLocks(service), Runner(state, lost), MachineMonitors, within_s, patience_s
     )
     events = service.journals.events
     made.executor.on_planner = lambda member, number: events.add(

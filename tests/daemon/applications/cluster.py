@@ -32,6 +32,7 @@ class _Runtime:
         self._cluster = cluster
         self._member = member
         self.silent_s: dict[str, float] = {}
+        self.quorate = True
         self.core: Any = SimpleNamespace(
             standing=False,
             members=(),
@@ -97,7 +98,7 @@ class Member:
         elif self.service is not None:
             self.runtime.core.replica.applied = self.cluster.applied
             self.service.applied(command)
-            self.service.registry_moved()
+            self.service.moved()
 
     def lag(self) -> None:
         """From now on this member applies nothing of the registry."""
@@ -184,10 +185,12 @@ class Cluster:
                 continue
             member.runtime.core.members = lives if name in names else ()
             member.runtime.core.standing = name in names
+            member.runtime.quorate = name in names
             if name in names:
                 member.up.view_changed()
             else:
                 member.up.suspended()
+            member.up.moved()
 
     async def boot(self, *names: str) -> None:
         """Start these members' daemons, all if none is named, and let them form a view."""

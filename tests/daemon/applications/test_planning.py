@@ -8,6 +8,7 @@ from trio.testing import MockClock
 from clufs.daemon.applications.messages import Ask
 from clufs.errors import HostDown
 from clufs.registry.commands import GOODBYE, MemberOut
+from clufs.timeouts import APPLICATION_PATIENCE_S
 from tests.daemon.applications.cluster import NAMES, Cluster, Member, cluster
 from tests.daemon.applications.fakes import until
 
@@ -130,6 +131,45 @@ async def test_without_quorum_all_stops_at_once_and_starts_elsewhere_after_the_f
         clu.members[PEPICELLI].up.quorum_lost()
         await until(lambda: clu.entries("web")[:2] == ["start pepicelli", "stop pepicelli"])
         await clu.runs("web", PROVOLONE)
+
+
+async def test_a_view_that_takes_its_time_stops_nothing_while_the_votes_are_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web", CHECK_INTERVAL=0)
+        await clu.members[PROVOLONE].ask("start", "web", member=POLISHHAM)
+        host = clu.members[POLISHHAM]
+        for late_s in (10, 10):
+            host.runtime.core.standing = False
+            host.up.suspended()
+            host.up.quorum_lost()
+            await trio.sleep(late_s)
+            clu.view(*NAMES)
+        await trio.sleep(60)
+        assert clu.entries("web") == ["start polishham"]
+        host.up.suspended()
+        host.up.quorum_lost()
+        await trio.sleep(2)
+        host.runtime.quorate = False
+        host.up.moved()
+        await trio.sleep(1)
+        assert clu.entries("web") == ["start polishham", "stop polishham"]
+
+
+async def test_without_a_view_for_long_all_stops_whatever_the_votes(
+    autojump_clock: MockClock,
+) -> None:
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web", CHECK_INTERVAL=0)
+        await clu.members[PROVOLONE].ask("start", "web", member=POLISHHAM)
+        host = clu.members[POLISHHAM]
+        host.up.suspended()
+        host.up.quorum_lost()
+        await trio.sleep(APPLICATION_PATIENCE_S + 1)
+        assert clu.entries("web") == ["start polishham", "stop polishham"]
 
 
 async def test_who_stood_alone_and_comes_back_starts_nothing_by_itself(
