@@ -41,7 +41,9 @@ class Handing(Giver, abc.ABC):
     ) -> Effects:
         """Tell the new master what is held here, and ask again what the old one has not answered."""
         parts = self._written(words)
-        asked = [found for found in self._open.values() if found.root == root]
+        asked = sorted(
+            (found for found in self._open.values() if found.root == root), key=self._order_of
+        )
         if root in self.copies:
             names: Names = {}
             parts += [self._tell_copies(now, block, names) for block in self._tree(root)]

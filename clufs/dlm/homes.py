@@ -65,11 +65,19 @@ class Homes(Seeking, abc.ABC):
             for master, blocks in told.items()
             for batch in _batches(blocks)
         ]
-        asked.sort()  # as they were asked, whatever lock they are about
+        asked.sort(key=lambda id: self._order_of(self._open[id]))  # whatever lock they are about
         for id in asked:
             found = self._open[id]
             effects += self._again(found, masters[found.root])
         return effects
+
+    def _order_of(self, found: Open) -> tuple[Id, bool]:
+        """As they were asked: a new lock comes before what followed it, also where it was turned away and
+        asked elsewhere since."""
+        id, copy = found.message.id, found.lock
+        if copy is None or copy.granted is not None or not self._is_lock_request(id):
+            return id, True
+        return min(self._open_on[copy]), False
 
     def _forget_ended(self, roots: Container[bytes]) -> Effects:
         """What was asked about locks in these trees that are gone by now is not asked again: nobody

@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from clufs.dlm.directory import root_of
 from clufs.dlm.grants import Effects
@@ -97,14 +98,14 @@ class Told:
 class Building:
     """What one building has at hand.
 
-    opened: what was asked here on locks of these trees. undecided: requests that must be granted at
+    opened: what was asked here on locks of these trees, and in which order. undecided: requests that must be granted at
     once or not at all. withdrawn: their conversions may have been granted by the lost master.
     replays: what waited for the release of a lock.
     """
 
     blocks: dict[bytes, ResourceBlock] = field(default_factory=dict)
     names: Names = field(default_factory=dict)
-    opened: list[Open] = field(default_factory=list)
+    opened: list[tuple[tuple[Id, bool], Open]] = field(default_factory=list)
     undecided: list[_Undecided] = field(default_factory=list)
     withdrawn: list[Withdraw] = field(default_factory=list)
     withdrawn_here: list[tuple[Lock, Withdraw]] = field(default_factory=list)
@@ -190,7 +191,7 @@ class Rebuild(Homes, abc.ABC):
         for collected in built.values():
             for message in collected.again:
                 effects += self._ask_again(now, message, building)
-        for found in sorted(building.opened, key=lambda found: found.message.id):
+        for _, found in sorted(building.opened, key=itemgetter(0)):
             effects += self._ask_here(now, found, building)
         for withdraw in building.withdrawn:
             effects += self._withdraw_again(withdraw)
@@ -286,11 +287,11 @@ class Rebuild(Homes, abc.ABC):
             if granted is None and not any(map(self._is_lock_request, opened)):
                 continue  # it was not sent yet, or turned away: its master is being sought
             self._ticket = max(self._ticket, copy.place)
+            order = [(self._order_of(self._open[id]), self._open[id]) for id in opened]
             self._take_out(copy)
-            for id in opened:
-                found = self._open[id]
+            for _, found in order:
                 found.lock = copy
-                building.opened.append(found)
+            building.opened += order
             lock = become_lock(copy)
             lock.rsb = block
             if granted is not None:

@@ -454,3 +454,33 @@ def test_a_name_that_is_sought_anew_is_looked_up_once() -> None:
     effects = node.step(0.0, ViewInstalled(2, lives, frozenset()))
     messages = [effect.message for effect in effects if isinstance(effect, Send)]
     assert [message for message in messages if isinstance(message, Lookup)] == [Lookup(2, name)]
+
+
+def test_a_cancel_comes_after_the_request_that_was_turned_away_and_asked_elsewhere() -> None:
+    """C was not the master, B is, and is lost before C has answered the cancel."""
+    lives = (Life(A, 1), Life(C, 1))
+    node, person = Node(A, 1, (*lives, Life(B, 1)), 1), Person("p")
+    name = next(
+        n
+        for n in (b"db/%d" % at for at in range(99))
+        if directory_member(n, sorted((A, C))) == A and directory_member(n, sorted(MEMBERS)) == B
+    )
+
+    def step(event: Any) -> list[Effect]:
+        return list(node.step(0.0, event))
+
+    def asked(event: Any) -> Ask:
+        (ask,) = [effect.message for effect in step(event) if isinstance(effect, Send)]
+        assert isinstance(ask, Ask)
+        return ask
+
+    step(Asked(person, name, parse("PR"), "p", "p"))
+    first = asked(Received(B, LookedUp(1, name, C, 0)))
+    step(Asked(person, name, parse("CANCEL"), "p", "cancel"))
+    step(Received(C, NotMaster(1, first.id)))
+    again = asked(Received(B, LookedUp(1, name, B, 0)))
+    step(Received(B, Queued(1, again.id, 3)))
+    heard = [*step(ViewInstalled(2, lives, frozenset())), *step(Received(C, End(2)))]
+    ended = [(type(one), one.client) for one in heard if isinstance(one, Done | Refuse)]
+    assert ended == [(Refuse, "p"), (Done, "cancel")]
+    assert node.open_requests() == []
