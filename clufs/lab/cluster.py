@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from clufs.errors import MissingPart, ProgramError, UsageError
 from clufs.lab import array, enter, inside, network, plan, processes
 from clufs.lab.plan import MOUNT_POINT, SWITCH, Facts, Lab, LabMember
 from clufs.timeouts import LAB_END_S, LAB_EXEC_S, LAB_POLL_S, LAB_START_S, LAB_STOP_S
+from clufs.tree.names import read_word
 
 _KEY_BYTES = 128
 _LOG_LINES_SHOWN = 5
@@ -100,7 +102,8 @@ def _write_files(lab: Lab) -> None:
 def down(lab: Lab) -> None:
     """End everything of the lab and remove its directory, also what is left of a broken one.
 
-    Raises UsageError if nothing of a lab is there.
+    Raises UsageError if nothing of a lab is there or, before anything is ended, if somebody has mounted
+    something in it: to remove the directory would be to remove what is in there.
     """
     nothing = UsageError(f"no lab is up in {lab.directory}")
     if not lab.directory.is_dir():
@@ -110,13 +113,32 @@ def down(lab: Lab) -> None:
         keeper = processes.living(lab.keeper)
         if not left and not keeper and not lab.exists():
             raise nothing
+        if foreign := _mounts_below(lab.directory):
+            raise UsageError(f"{foreign[0]} is mounted, and not the lab's: umount it first")
         if keeper is not None:
             left.append(keeper)
         processes.kill(left, LAB_END_S)
         # A member that is killed leaves its applications' cgroups, empty.
         for state in lab.directory.glob("*/state"):
             leftovers.forget_cgroups(state)
-        shutil.rmtree(lab.directory)
+        _remove(lab.directory)
+
+
+def _mounts_below(directory: Path) -> list[str]:
+    """What is mounted in it here; what the members mount is in namespaces of theirs."""
+    above = f"{directory.resolve()}/"
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    paths = [os.fsdecode(read_word(line.split(b" ")[4])) for line in lines]
+    return [path for path in paths if path.startswith(above)]
+
+
+def _remove(directory: Path) -> None:
+    """Raises ProgramError if something in it cannot be removed; a mount point stays, emptied."""
+    try:
+        shutil.rmtree(directory)
+    except OSError as error:
+        if error.errno != errno.EBUSY or Path(error.filename) != directory:
+            raise ProgramError(f"{error.filename}: {error.strerror}") from error
 
 
 # ------------------------------------------------------------------ members

@@ -428,6 +428,36 @@ def test_what_is_wrong_is_said(lab: Lab, words: list[str], sentence: str) -> Non
     assert (done.returncode, done.stderr.startswith(f"clufs lab: {sentence}")) == (2, True)
 
 
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system of somebody else's, with a file in it."""
+    place = tmp_path / "a lab" / "theirs"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "theirs", place], check=True)
+    (place / "file").write_text("theirs")
+    yield place
+    subprocess.run(["umount", "-l", place], check=False)
+
+
+def test_a_lab_with_a_foreign_mount_in_it_stays_until_that_is_gone(mounted: Path) -> None:
+    lab = Lab(mounted.parent)
+    (lab.directory / "lab.json").write_text('{"members":1}\n')
+    done = lab.run("down")
+    assert done.returncode == 2
+    assert done.stderr == f"clufs lab: {mounted} is mounted, and not the lab's: umount it first\n"
+    assert (mounted / "file").read_text() == "theirs"
+    subprocess.run(["umount", mounted], check=True)
+    lab.do("down")
+    assert not lab.directory.exists()
+
+
+def test_a_lab_on_a_mount_point_leaves_that_empty(mounted: Path) -> None:
+    (mounted / "lab.json").write_text('{"members":1}\n')
+    Lab(mounted).do("down")
+    assert mounted.is_mount()
+    assert [*mounted.iterdir()] == []
+
+
 def test_the_keeper_ends_with_its_directory(tmp_path: Path) -> None:
     (tmp_path / "lab.json").write_text('{"members":1}\n')
     command = [sys.executable, "-m", "clufs.lab.keeper", str(tmp_path)]
