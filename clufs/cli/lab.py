@@ -82,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--array", metavar="COMMAND", type=_words, default=(), help="an array other than tgtd"
     )
+    up.add_argument(
+        "--fence-by",
+        choices=("keeper", "luns"),
+        default="keeper",
+        help="what makes a lost member harmless: the lab's keeper kills it, or the LUNs refuse its writes (keeper)",
+    )
     up.add_argument("--engine", choices=("corosync",), default="corosync", help="corosync")
     execute = add("exec", "run a command in a member; its exit status and output are passed on")
     execute.add_argument("member", metavar="MEMBER")
@@ -122,7 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     lab = Lab(arguments.dir or os.environ.get(DIRECTORY_VARIABLE) or DIR)
     if command == "up":
         own = arguments.own_luns
-        cluster.up(lab, Facts(arguments.members, arguments.luns + own, own, arguments.array))
+        by_lun = arguments.fence_by == "luns"
+        if by_lun and not (own and arguments.luns):
+            raise UsageError("--fence-by luns needs LUNs of both kinds: --luns 1 --own-luns 1")
+        luns = arguments.luns + own
+        cluster.up(lab, Facts(arguments.members, luns, own, arguments.array, by_lun))
         names = " ".join(member.name for member in lab.members())
         print(f"up in {lab.directory}: {names}")
     elif command == "down":

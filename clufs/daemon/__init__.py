@@ -99,6 +99,7 @@ class Daemon:
         self.membership.begin()
         name, incarnation = self.membership.name, self.membership.incarnation
         self.journals = Journals(Member(name, incarnation, __version__))
+        self.journals.fencing.keep_in(place.state / "fencing.log")
         self.disk_lease.events = self.journals.events
         process.clear_stale_mount(place.mount_point, place.owners, self.journals.events)
         self.standing = trio.Event()

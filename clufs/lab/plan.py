@@ -87,12 +87,14 @@ class Facts(msgspec.Struct, frozen=True):
     """What of a lab is on disk beside its members' files (lab.json).
 
     luns: how many, of which the last `own` are clufs' own. array: the command of one that is not tgtd.
+    by_lun: members are fenced by the LUNs first; the keeper is asked only where that fails.
     """
 
     members: int
     luns: int = 0
     own: int = 0
     array: tuple[str, ...] = ()
+    by_lun: bool = False
 
 
 class TargetFacts(msgspec.Struct, frozen=True):
@@ -264,6 +266,7 @@ def clufs_toml(lab: Lab, member: LabMember) -> str:
     """
     # By its path and without what the environment says: whoever calls it, it is this one.
     agent = [sys.executable, "-I", "-S", fence.__file__, str(lab.directory)]
+    by_lun = '{ kind = "lun" }, ' if lab.facts().by_lun else ""
     # What JSON calls a string or a list of them, TOML does too.
     return f"""\
 [member]
@@ -274,7 +277,7 @@ kind = "corosync"
 keys = {json.dumps(str(lab.keys / member.name))}
 
 [fencing]
-agents = [{{ kind = "command", name = "lab", command = {json.dumps(agent)} }}]
+agents = [{by_lun}{{ kind = "command", name = "lab", command = {json.dumps(agent)} }}]
 
 [storage]
 watchdog = ""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from clufs.errors import ClufsError
 from clufs.limits import DEADLOCKS_KEPT, ERRORS_KEPT_PER_USER, EVENTS_KEPT, FENCINGS_KEPT
 from clufs.tree.names import shown, shown_word
+
+log = logging.getLogger("clufsd")
+
+_FENCING_WORDS = 4
+"""Of a fencing's line at least: time, member, incarnation, agent, result."""
 
 
 def timestamp(wall_s: float) -> str:
@@ -114,12 +121,33 @@ class Deadlocks:
 
 
 class FencingLog:
-    """What became of lost members, as far as this one saw it: /clu/status/fencing."""
+    """What became of lost members, as far as this one saw it: /clu/status/fencing. With `keep_in` it outlives us."""
 
     def __init__(self, wall: Callable[[], float]) -> None:
         self._wall = wall
         self._kept: deque[bytes] = deque(maxlen=FENCINGS_KEPT)
         self._last: dict[str, bytes] = {}
+        self._file: Path | None = None
+
+    def keep_in(self, file: Path) -> None:
+        """Begin with what this file has, and add to it from now on. What is to be trusted is the registry, so a file
+        that cannot be read or written is a warning."""
+        try:
+            there = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+            lines = [line for line in there if line.endswith(b"\n")][-FENCINGS_KEPT:]
+            if len(there) > 2 * FENCINGS_KEPT or len(lines) < min(len(there), FENCINGS_KEPT):
+                whole = file.with_suffix(".new")
+                whole.write_bytes(b"".join(lines))
+                whole.replace(file)
+        except OSError as error:
+            log.warning("%s: %s", file, error.strerror)
+            return
+        self._file = file
+        for line in lines:
+            words = line.split(b" ")
+            if len(words) > _FENCING_WORDS:
+                self._kept.append(line)
+                self._last[words[1].decode(errors="replace")] = line
 
     def add(self, member: str, incarnation: int, agent: str, result: str, why: str) -> None:
         """Keep one line: time, member, incarnation, agent, result, and the certificate or the reason."""
@@ -127,6 +155,12 @@ class FencingLog:
         line = f"{timestamp(self._wall())} {words}\n".encode()
         self._kept.append(line)
         self._last[member] = line
+        if self._file is not None:
+            try:
+                with self._file.open("ab") as file:
+                    file.write(line)
+            except OSError as error:
+                log.warning("%s: %s", self._file, error.strerror)
 
     def last_of(self, member: str) -> bytes:
         """The last line about this member, nothing if there was none."""

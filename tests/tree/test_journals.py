@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -161,3 +162,37 @@ def test_of_fencing_the_last_lines_are_kept_and_the_last_of_each_member() -> Non
     assert lines[0] == f"{STAMP} m5 4 ipmi failed 0: no route"
     assert log.last_of("m4") == f"{STAMP} m4 3 - lost\n".encode()
     assert log.last_of("m6") == b""
+
+
+def test_the_fencing_log_outlives_the_daemon_and_stays_bounded(tmp_path: Path) -> None:
+    file = tmp_path / "fencing.log"
+    log = FencingLog(noon)
+    log.keep_in(file)
+    for number in range(2 * FENCINGS_KEPT + 1):
+        log.add("m2", number, "lun", "off", "LUN=naa.6")
+    again = FencingLog(noon)
+    again.keep_in(file)
+    assert again.last_of("m2").decode() == f"{STAMP} m2 {2 * FENCINGS_KEPT} lun off LUN=naa.6\n"
+    assert again.show() == log.show()
+    assert file.read_bytes() == log.show()
+
+
+def test_a_line_that_a_power_cut_has_torn_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "fencing.log"
+    whole = f"{STAMP} m2 1 lun off LUN=naa.6\n".encode()
+    file.write_bytes(whole + b"2027-01-15T08:00:00.500Z m2 2 lun")
+    log = FencingLog(noon)
+    log.keep_in(file)
+    log.add("m2", 3, "-", "out", "")
+    assert file.read_bytes() == log.show() == whole + f"{STAMP} m2 3 - out\n".encode()
+
+
+def test_a_fencing_log_that_cannot_be_kept_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    log = FencingLog(noon)
+    log.keep_in(tmp_path / "file" / "fencing.log")
+    log.add("m2", 3, "-", "out", "")
+    assert b"m2" in log.show()
+    assert "Not a directory" in caplog.text

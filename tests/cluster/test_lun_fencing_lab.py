@@ -1,0 +1,115 @@
+"""Members of a lab that are fenced by the LUNs they share: who stands still and goes on writes nothing any more.
+
+Every writer stamps its sectors with the sequencer of the lock under which it writes.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.lab import Lab, within
+
+SECTORS = 64
+LOCK = "/clu/locks/public/sectors"
+_WRITER = f"""
+import os, sys, time
+
+lun, rounds = sys.argv[1], int(sys.argv[2])
+lock = os.open("{LOCK}", os.O_RDWR | os.O_CREAT)
+os.write(lock, b"EX")
+stamp = os.getxattr("{LOCK}", "user.clu.sequencer").ljust(512)
+data = os.open(lun + "/data", os.O_RDWR)
+print("granted", flush=True)
+for number in range(rounds * {SECTORS}):
+    os.pwrite(data, stamp, number % {SECTORS} * 512)
+print("stamped " + stamp.decode().strip(), flush=True)
+sys.stdin.readline()
+"""
+FOR_EVER, ONCE = 1 << 30, 1
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three members, a LUN for data and one of clufs' own, on our array."""
+    found = Lab(tmp_path_factory.mktemp("lab") / "lab")
+    array = shlex.join([sys.executable, "-m", "tests.array"])
+    found.do("up", "--luns", "1", "--own-luns", "1", "--fence-by", "luns", "--array", array)
+    yield found
+    found.do("down")
+
+
+@pytest.fixture(scope="module")
+def lun(lab: Lab) -> str:
+    """The directory of the LUN for data, once each member may write there."""
+    url = lab.do("lun", "status").splitlines()[0].split()[-1]
+    path = url.removeprefix("iscsi://").replace("/", ":")
+    found = lab.sh("provolone", f"dirname $(dirname /clu/luns/*/paths/{path})").strip()
+    keys = f"cat {found}/keys | cut -d' ' -f1 | sort | uniq | wc -l"
+    assert within(20, lambda: lab.sh("provolone", keys) == "3\n"), lab.sh("provolone", keys)
+    return found
+
+
+def writer(lab: Lab, member: str, lun: str, rounds: int) -> subprocess.Popen[str]:
+    """Asks for the lock, then stamps all sectors so many times."""
+    command = [sys.executable, "-c", _WRITER, lun, str(rounds)]
+    return lab.start(member, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def stamps(lab: Lab, member: str, lun: str) -> set[str]:
+    """All that the sectors carry now."""
+    text = lab.sh(member, f"head -c {SECTORS * 512} {lun}/data | tr -d '\\0'")
+    return {text[at : at + 512].strip() for at in range(0, len(text), 512)}
+
+
+def incarnation(lab: Lab, member: str, of: str) -> int:
+    return int(lab.sh(member, f"cat /clu/members/{of}/incarnation"))
+
+
+def is_back(lab: Lab, member: str, after: int) -> bool:
+    state = lab.sh("provolone", f"cat /clu/members/{member}/state")
+    return state == "member\n" and incarnation(lab, "provolone", member) > after
+
+
+@pytest.mark.parametrize("fault", ["pause", "cut"])
+def test_a_lost_member_writes_nothing_once_another_has_its_lock(
+    lab: Lab, lun: str, fault: str
+) -> None:
+    before = incarnation(lab, "provolone", "polishham")
+    with writer(lab, "polishham", lun, FOR_EVER) as victim:
+        assert said(victim) == "granted"
+        assert within(10, lambda: len(stamps(lab, "provolone", lun)) == 1)
+        (old,) = stamps(lab, "provolone", lun)
+        mend = ("resume", "polishham", "--what", "clufsd") if fault == "pause" else ("heal",)
+        lab.do(fault, "polishham", *(["--what", "clufsd"] if fault == "pause" else []))
+        with writer(lab, "provolone", lun, ONCE) as heir:
+            try:
+                assert said(heir) == "granted"
+                new = said(heir).removeprefix("stamped ")
+                assert new != old
+            finally:
+                lab.do(*mend)
+            assert within(40, lambda: is_back(lab, "polishham", before))
+            assert stamps(lab, "provolone", lun) == {new}
+            assert heir.stdin is not None
+            heir.stdin.write("\n")
+    # The first member of the view by its name runs the agents.
+    log = lab.sh("pepicelli", "cat /clu/status/fencing /clu/members/polishham/fence")
+    certificates = [line for line in log.splitlines() if " polishham " in line and " off " in line]
+    assert certificates
+    assert f" polishham {before} lun off LUN=naa." in certificates[-1]
+    assert "HOW=preempted, commands aborted" in certificates[-1]
+    with writer(lab, "polishham", lun, ONCE) as again:
+        assert said(again) == "granted"
+        assert said(again).startswith("stamped ")
+        assert again.stdin is not None
+        again.stdin.write("\n")
