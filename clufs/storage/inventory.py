@@ -176,7 +176,7 @@ class Inventory:
     # ---------------------------------------------------------- paths up and down
 
     def up(self, path: KnownPath, opened: LunPath, node: str = "") -> None:
-        """A configured path is open, and does its work.
+        """A configured path is open, and does its work. The size of the LUN is what is told last: it may grow.
 
         Raises LunError, and it stays as it was, if it leads to another LUN than the other paths of its entry, or
         if that LUN belongs to another entry of another role.
@@ -184,10 +184,6 @@ class Inventory:
         assert path.entry is not None
         wwid = opened.identity.wwid
         lun = self._lun_of(path, wwid)
-        if lun.identity not in (None, opened.identity):
-            raise LunError(
-                f"{shown(path.url)}: says that {wwid} is another than its other paths say"
-            )
         lun.identity = opened.identity
         self._names[path.entry] = wwid
         lun.paths[path.name] = path

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import trio
@@ -24,15 +25,22 @@ from clufs.errors import (
 )
 from clufs.storage import commands as c
 from clufs.storage import udev
+from clufs.storage.block import ScsiBlock
 from clufs.storage.carrier import Lun
-from clufs.storage.inquiry import IDENTIFICATION, Association, DesignatorType, decode_designators
+from clufs.storage.inquiry import (
+    IDENTIFICATION,
+    Association,
+    Capacity,
+    DesignatorType,
+    decode_designators,
+)
 from clufs.storage.inventory import Change, Inventory, KnownPath, PathState, SharedLun
 from clufs.storage.paths import LunPath, open_path, shown
 from clufs.storage.port_groups import decode_groups
 from clufs.storage.sense import Sense, SenseKey
 from clufs.timeouts import LUN_LOOK_S, LUN_RETRY_MAX_S, LUN_RETRY_MIN_S
 
-ACCESS_STATE_CHANGED = (0x2A, 0x06)
+ACCESS_STATE_CHANGED, CAPACITY_CHANGED = (0x2A, 0x06), (0x2A, 0x09)
 _PORT_AT_REST = ((0x04, 0x0A), (0x04, 0x0B), (0x04, 0x0C))
 """The port is in transition, in standby, unavailable."""
 _ELSEWHERE = (PathLost, LunTimedOut, LunBusy)
@@ -105,7 +113,7 @@ class Luns:
         port, node = await _port_of(opened), _node_of(path.url)
         while True:
             try:
-                await _look(opened)
+                opened = await _look(opened)
                 self.inventory.up(path, opened, node)
                 await self._look_at_access(path, opened, port)
             except CheckCondition as refusal:
@@ -122,7 +130,7 @@ class Luns:
 
     def _attends(self, path: KnownPath) -> Callable[[Sense], None]:
         def attend(sense: Sense) -> None:
-            if sense.code == ACCESS_STATE_CHANGED:
+            if sense.code in (ACCESS_STATE_CHANGED, CAPACITY_CHANGED):
                 path.nudge()
             self.attended(path, sense)
 
@@ -184,17 +192,27 @@ def _node_of(url: str) -> str:
     return os.path.realpath(url) if url.startswith("/dev/") else ""
 
 
-async def _look(opened: LunPath) -> None:
-    """Is the LUN at work there, though the port may be in standby? Raises LunError."""
-    if opened.lun is None:
+async def _look(opened: LunPath) -> LunPath:
+    """Is the LUN at work there, though the port may be in standby? As it is now: it may have grown.
+
+    Raises LunError.
+    """
+    lun, identity = opened.lun, opened.identity
+    if lun is None:
         await opened.device.read(0, 1)
-        return
+        return opened
     try:
-        await opened.lun.run(c.TestUnitReady())
+        await lun.run(c.TestUnitReady())
+        now = Capacity.unpack(await lun.run(c.ReadCapacity16()))
+        if (now.block_bytes, now.blocks) != (identity.block_bytes, identity.blocks):
+            identity = replace(identity, block_bytes=now.block_bytes, blocks=now.blocks)
+            device = ScsiBlock(lun, now.block_bytes, now.blocks)
+            return replace(opened, identity=identity, device=device)
     except CheckCondition as refusal:
         # Reservations are taken and given there all the same (SPC-4, 5.15.2.7).
         if refusal.key != SenseKey.NOT_READY or (refusal.asc, refusal.ascq) not in _PORT_AT_REST:
             raise
+    return opened
 
 
 async def _port_of(opened: LunPath) -> int | None:

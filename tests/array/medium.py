@@ -35,6 +35,11 @@ class Medium:
         self.log: list[Written | Synchronized] = []
         self._image = bytearray(blocks * BLOCK_BYTES)
 
+    def grow(self, blocks: int) -> None:
+        """The disk has become larger."""
+        self._image += bytes((blocks - self.blocks) * BLOCK_BYTES)
+        self.blocks = blocks
+
     def read(self, lba: int, blocks: int) -> bytes:
         """What is there now."""
         return bytes(self._image[lba * BLOCK_BYTES : (lba + blocks) * BLOCK_BYTES])

@@ -72,10 +72,16 @@ def test_a_path_that_leads_elsewhere_is_refused() -> None:
         LunError, match=r"b/iqn.x/0: leads to naa.2, and the paths beside it to naa.1"
     ):
         told.inventory.up(b, opened(b, Y))
-    with pytest.raises(LunError, match=r"another than its other paths say"):
-        told.inventory.up(b, opened(b, Identity("naa.1", 512, 99)))
     assert set(told.inventory.luns) == {"naa.1"}
     assert told.inventory.luns["naa.1"].usable() == [a]
+
+
+def test_a_lun_is_as_large_as_it_was_told_last() -> None:
+    told = Told()
+    a, b = told.inventory.expect("data", [A, B])
+    told.inventory.up(a, opened(a))
+    told.inventory.up(b, opened(b, Identity("naa.1", 512, 200)))
+    assert told.inventory.luns["naa.1"].identity == Identity("naa.1", 512, 200)
 
 
 def test_a_lun_cannot_be_both_clufs_and_data() -> None:

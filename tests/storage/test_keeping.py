@@ -174,6 +174,17 @@ async def test_the_array_moves_a_lun_to_another_port() -> None:
         assert luns.changes[-1].what == "access-changed"
 
 
+async def test_a_lun_that_grows_is_used_as_a_whole() -> None:
+    async with Array(Shape([2048], portals=2)).serving() as array, kept(array) as luns:
+        array.units[0].medium.grow(4096)
+        for path in luns.only.paths.values():
+            path.nudge()
+        while luns.only.identity is None or luns.only.identity.blocks != 4096:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+        await luns.run(luns.only, lambda path: path.device.write(4095, b"x" * 512), writes=True)
+        assert luns.states() == [UP, UP]
+
+
 async def test_a_file_that_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "LUN_RETRY_MIN_S", 0.01)
     file = tmp_path / "disk"
