@@ -245,6 +245,27 @@ def test_what_the_member_held_itself_is_lost_and_can_be_asked_for_again(
     assert "GRANTED EX" in clu.report("f")
 
 
+@pytest.mark.parametrize("end", ["expelled", "without quorum"])
+def test_who_has_made_a_file_that_ends_with_it_is_killed_as_who_holds_a_lock(
+    killing_clu: SwitchedClu, program: Programs, end: str
+) -> None:
+    clu = killing_clu
+    run = clu.root / "lockfiles" / "run"
+    run.mkdir()
+    os.setxattr(run, "user.clu.ephemeral", b"1")
+    maker, removed, other = (program(run) for _ in range(3))
+    make = "os.close(os.open({!r}, os.O_CREAT | os.O_EXCL))"
+    maker.run(make.format("lock"))
+    removed.run(make.format("gone") + "; os.unlink('gone')")
+    other.run("open('lock').close()")
+    if end == "expelled":
+        clu.expel()
+    else:
+        clu.lose_quorum()
+    assert killed(maker)
+    assert removed.run("1 + 1") == other.run("1 + 1") == 2
+
+
 def test_who_listens_has_a_moment(
     clu: SwitchedClu, shell: Shells, program: Programs, tmp_path: Path
 ) -> None:
