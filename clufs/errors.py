@@ -229,6 +229,12 @@ class NameTooLong(RequestError):
     errno = errno.ENAMETOOLONG
 
 
+class TooManyRanges(RequestError):
+    """One process, or one descriptor, holds more byte ranges of a file than are kept apart (ENOLCK)."""
+
+    errno = errno.ENOLCK
+
+
 class NoLocksHere(RequestError):
     """flock(2) and fcntl(2) locks cannot be given clusterwide here (ENOLCK)."""
 

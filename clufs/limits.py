@@ -243,6 +243,14 @@ it sees its tombstone, and once more for a session that broke meanwhile."""
 REPORTS_REMEMBERED = 1000
 """Reports of locks of one namespace whose st_ino is kept after the kernel has forgotten them: `cp -a` looks twice."""
 
+RANGES_OF_A_SIDE_MAX = 1024
+"""Byte ranges that one process, or one descriptor, holds of one file: what it has goes to the master in one
+message of some 20 KiB whenever locks are put together. Databases have some dozens."""
+
+RANGE_LOCKS_OF_A_SIDE = 8
+"""Locks that one side holds on one file in one mode before they are put together into one: each further one
+is another that requests of others are compared with."""
+
 BUSY_RETRIES_MAX = 20
 """So often a command is sent again to a LUN that is busy: for two seconds with the pauses between."""
 

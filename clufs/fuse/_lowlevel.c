@@ -68,7 +68,7 @@ static PyObject *write_handler, *lock_handler, *read_handler, *interrupted_list;
 /* The request being dispatched, copied out of the kernel's message. */
 static struct {
 	uint32_t pid, uid, gid, umask;
-	uint64_t fh, offset;
+	uint64_t fh, offset, lock_owner;
 	bool has_fh;
 } current;
 
@@ -477,6 +477,9 @@ static void note_argument(uint32_t opcode, const void *arg)
 		current.offset = ((const struct fuse_write_in *)arg)->offset;
 		break;
 	case FUSE_FLUSH:
+		current.lock_owner = ((const struct fuse_flush_in *)arg)->lock_owner;
+		note_fh(((const struct fuse_flush_in *)arg)->fh);
+		break;
 	case FUSE_RELEASE:
 	case FUSE_FSYNC:
 	case FUSE_READDIR:
@@ -696,6 +699,11 @@ static PyObject *module_current_offset(PyObject *Py_UNUSED(self), PyObject *Py_U
 	return PyLong_FromUnsignedLongLong(current.offset);
 }
 
+static PyObject *module_current_lock_owner(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
+{
+	return PyLong_FromUnsignedLongLong(current.lock_owner);
+}
+
 /* Reading the turn begins a new streak unless the loop is told to go on. */
 static PyObject *module_turn(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
 {
@@ -739,6 +747,7 @@ static PyMethodDef module_methods[] = {
 	{"caller", module_caller, METH_NOARGS, NULL},
 	{"current_fh", module_current_fh, METH_NOARGS, NULL},
 	{"current_offset", module_current_offset, METH_NOARGS, NULL},
+	{"current_lock_owner", module_current_lock_owner, METH_NOARGS, NULL},
 	{"turn", module_turn, METH_NOARGS, NULL},
 	{"serve", module_serve, METH_NOARGS, NULL},
 	{NULL},

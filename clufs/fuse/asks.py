@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from clufs.fuse import processes
 from clufs.timeouts import PENDING_SIGNAL_POLL_S
@@ -12,15 +12,45 @@ from clufs.tree.grammar import Line
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
-    from clufs.errors import Deadlock
-    from clufs.fuse.lock_handle import LockHandle
+    from clufs.errors import ClufsError, Deadlock
     from clufs.fuse.lowlevel import Request
     from clufs.fuse.owners import LockOwner, ProcessOwner
     from clufs.fuse.timers import Timer, Timers
+    from clufs.tree.items import Item
 
 
 _RESTS_PER_LOOK = 9
 """At most a tenth of the time goes into looking for signals that the kernel does not announce."""
+
+
+class Through(Protocol):
+    """What a request comes through: an open lock file, or a file of which ranges are locked.
+
+    key: the resource block. parent_key: the one above it. locker: who asked for something last.
+    """
+
+    key: bytes
+    parent_key: bytes | None
+    fresh: bool
+    lost: bool
+    locker: LockOwner | None
+
+    @property
+    def file(self) -> Item:
+        """The file, which errors name."""
+
+
+class Deed:
+    """A change that follows from what has been decided (`Lock.client`): no system call waits for it alone."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, then: Callable[[ClufsError | None], None]) -> None:
+        self._then = then
+
+    def over(self, error: ClufsError | None) -> None:
+        """It has taken effect, or why not."""
+        self._then(error)
 
 
 class Ask:
@@ -28,7 +58,7 @@ class Ask:
 
     request: the system call to answer, None once it is answered (an `async` one is at once).
     awaits: the WAIT calls that want to know what becomes of it.
-    on_deadlock: what to do instead of telling EDEADLK, once.
+    on_deadlock: what to do instead of telling EDEADLK, once. on_decided: told what becomes of it.
     is_looked_at: whether it has been seen if an ancestor of the waiter holds the lock.
     """
 
@@ -40,6 +70,7 @@ class Ask:
         "line",
         "lock",
         "on_deadlock",
+        "on_decided",
         "owner",
         "process",
         "request",
@@ -54,7 +85,7 @@ class Ask:
         data: bytes,
         owner: LockOwner,
         process: ProcessOwner | None,
-        handle: LockHandle,
+        handle: Through,
         request: Request,
         since: float,
     ) -> None:
@@ -71,6 +102,7 @@ class Ask:
         self.awaits: list[Await] | None = None
         self.is_looked_at = False
         self.on_deadlock: Callable[[Deadlock], None] | None = None
+        self.on_decided: Callable[[ClufsError | None], None] | None = None
 
     def stop_timer(self) -> None:
         """The wait is over: its `timeout=` no longer counts."""
@@ -84,7 +116,7 @@ class Await:
 
     __slots__ = ("ask", "data", "handle", "request")
 
-    def __init__(self, ask: Ask, handle: LockHandle, request: Request, data: bytes) -> None:
+    def __init__(self, ask: Ask, handle: Through, request: Request, data: bytes) -> None:
         self.ask = ask
         self.handle = handle
         self.request = request

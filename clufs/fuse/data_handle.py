@@ -19,7 +19,7 @@ class DataHandle:
     """An open LUN. What a write wrote is on the medium when it returns, so fsync(2) has nothing to do."""
 
     __slots__ = ("file", "node", "storing")
-    owner = None
+    wants_flush = False
 
     def __init__(self, file: LunData, node: int, storing: Storing) -> None:
         self.file = file

@@ -26,7 +26,6 @@ class EditHandle:
     """An open ordinary file."""
 
     __slots__ = ("append", "file", "node", "refusals", "writes")
-    owner = None
 
     def __init__(self, file: EditableFile, node: int, flags: int, refusals: Refusals) -> None:
         self.file = file
@@ -38,6 +37,11 @@ class EditHandle:
             file.opened()
             if flags & os.O_TRUNC and file.attributes(Caller(0, 0, 0)).size:
                 file.truncate(0)
+
+    @property
+    def wants_flush(self) -> bool:
+        """Whether a close has something to say."""
+        return self.writes
 
     def must_ask(self, offset: int) -> bool:
         """Every member has the file."""

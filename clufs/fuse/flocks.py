@@ -12,9 +12,8 @@ import fcntl
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from clufs.errors import ClufsError, Deadlock, NoLocksHere
+from clufs.errors import ClufsError, Deadlock
 from clufs.fuse.asks import Ask
-from clufs.fuse.lowlevel import FLOCK
 from clufs.tree.grammar import Line, parse
 
 if TYPE_CHECKING:
@@ -38,13 +37,8 @@ class Flocks:
     def __init__(self, service: LockService) -> None:
         self._service = service
 
-    def lock(
-        self, handle: LockHandle, request: Request, op: int, kind: int, sleep: bool
-    ) -> int | None:
-        """A flock(2) or fcntl(2) call on a lock file. 0: granted, -errno: refused, None: it waits."""
-        if op != FLOCK:
-            error = NoLocksHere("fcntl(2) locks are not given here, flock(2) locks are")
-            return self._service.refuse(handle, request, error)
+    def lock(self, handle: LockHandle, request: Request, kind: int, sleep: bool) -> int | None:
+        """A flock(2) call on a lock file. 0: granted, -errno: refused, None: it waits."""
         line = _LINES[kind, sleep]
         if kind == fcntl.F_UNLCK and handle.lock_of_descriptor is None:
             return 0
@@ -59,7 +53,7 @@ class Flocks:
         service = self._service
         ask = service.ask_of(handle, request, line, handle.descriptor_owner())
         if handle.lock_of_descriptor is not None:
-            ask.on_deadlock = lambda error: self._later(ask, error)
+            ask.on_deadlock = lambda error: self._later(ask, handle, error)
         return service.ask(ask)
 
     def _without_its_own(
@@ -77,16 +71,16 @@ class Flocks:
         except ClufsError as refusal:
             return service.refuse(handle, request, refusal)
 
-    def _later(self, ask: Ask, error: Deadlock) -> None:
+    def _later(self, ask: Ask, handle: LockHandle, error: Deadlock) -> None:
         """The same for one that waits already; not in the midst of what follows from an event."""
-        self._service.timers.at(monotonic(), lambda: self._again(ask, error))
+        self._service.timers.at(monotonic(), lambda: self._again(ask, handle, error))
 
-    def _again(self, ask: Ask, error: Deadlock) -> None:
+    def _again(self, ask: Ask, handle: LockHandle, error: Deadlock) -> None:
         request = ask.request
         if request is None:  # a signal has ended the wait meanwhile
             return
         self._service.parked.remove(request)
-        answer = self._without_its_own(ask.handle, request, ask.line, error)
+        answer = self._without_its_own(handle, request, ask.line, error)
         if answer is not None and answer < 0:
             request.reply_err(-answer)
         elif answer is not None:

@@ -85,7 +85,7 @@ class FileHandle:
     """An open report: what it showed when it was opened, or again after a write or a seek to 0."""
 
     __slots__ = ("caller", "file", "fresh", "node", "snapshot", "storing")
-    owner = None
+    wants_flush = False
 
     def __init__(
         self, file: File, node: int, caller: Caller, reads: bool, storing: Storing
@@ -138,7 +138,7 @@ class EventsHandle:
     """An open of /clu/events: begins at the oldest line kept when it was opened."""
 
     __slots__ = ("begin", "events", "file", "node", "poll_handle", "position", "storing")
-    owner = None
+    wants_flush = False
 
     def __init__(self, file: EventsFile, node: int, storing: Storing) -> None:
         self.file = file

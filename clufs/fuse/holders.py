@@ -18,6 +18,7 @@ import trio
 from clufs.fuse import open_files, processes
 from clufs.fuse.open_files import Device
 from clufs.fuse.owners import DescriptorOwner, GroupOwner, ProcessOwner
+from clufs.fuse.sides import RangeOwner
 from clufs.timeouts import OWNER_KILL_WAIT_S
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def behind(
         owner = lock.owner
         if isinstance(owner, DescriptorOwner):
             nodes.add(owner.node)
+        elif isinstance(owner, RangeOwner) and owner.side.is_by_descriptor:
+            nodes |= owner.side.nodes
         for process in _processes(owner):
             if process.is_alive and process.pid not in found:
                 found[process.pid] = os.dup(process.pidfd)
@@ -59,6 +62,8 @@ def _processes(owner: object) -> Iterator[ProcessOwner]:
         yield owner
     elif isinstance(owner, DescriptorOwner) and owner.asker is not None:
         yield owner.asker
+    elif isinstance(owner, RangeOwner) and owner.side.process is not None:
+        yield owner.side.process
     elif isinstance(owner, GroupOwner):
         yield from owner.members.values()
 

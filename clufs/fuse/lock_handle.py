@@ -9,7 +9,7 @@ from clufs.dlm.modes import PROTECTED_WRITE_OR_MORE
 from clufs.errors import StaleValue
 from clufs.fuse import processes
 from clufs.fuse.owners import DescriptorOwner, FlockOwner, LockOwner
-from clufs.tree.names import parent_block
+from clufs.tree.names import parent_block, ranges_of
 
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
@@ -34,6 +34,7 @@ class LockHandle:
     owner: the descriptor's own owner if it was opened read-write, None if processes own.
     locker: who owns what was asked for last through it. fresh: a write came since the last
     read. base: the descriptor's offset at which the snapshot begins. lost: the lock is lost.
+    wants_flush: every close of it is told, not the last one alone.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class LockHandle:
         "service",
         "snapshot",
         "strict",
+        "wants_flush",
     )
 
     def __init__(
@@ -69,6 +71,7 @@ class LockHandle:
         self.snapshot: bytes | None = None
         self.strict = False
         self.lost = False
+        self.wants_flush = read_write
         self.poll_handle: PollHandle | None = None
         file.opens += 1
 
@@ -119,6 +122,11 @@ class LockHandle:
         self.snapshot = value + b"\n" if value else b""
         self.base = offset if self.fresh else 0
         self.fresh = False
+
+    @property
+    def range_key(self) -> bytes:
+        """The resource block of what fcntl(2) locks of the file."""
+        return ranges_of(self.key)
 
     @property
     def lock(self) -> Lock | None:

@@ -34,7 +34,7 @@ from clufs.errors import (
     TimedOut,
     UnknownProcess,
 )
-from clufs.fuse.asks import Ask, Await, Parked
+from clufs.fuse.asks import Ask, Await, Parked, Through
 from clufs.fuse.minority import EXPELLED, Minority
 from clufs.fuse.owners import (
     DescriptorOwner,
@@ -42,8 +42,10 @@ from clufs.fuse.owners import (
     MemberOwner,
     Processes,
     ProcessOwner,
+    held_by_ancestor,
     parties,
 )
+from clufs.fuse.sides import release_ranges
 from clufs.fuse.telling import send_signal
 from clufs.limits import WITHDRAWN_PLACE_S
 from clufs.timeouts import ANCESTOR_LOOK_S, EXIT_SWEEP_S
@@ -154,7 +156,7 @@ class LockService(Minority):
     def _ask(
         self,
         now: float,
-        handle: LockHandle,
+        handle: Through,
         request: Request,
         data: bytes,
         line: Line,
@@ -193,7 +195,7 @@ class LockService(Minority):
         now: float,
         event: Asked,
         effects: Iterable[Effect],
-        handle: LockHandle,
+        handle: Through,
         request: Request,
         data: bytes,
         line: Line,
@@ -411,6 +413,8 @@ class LockService(Minority):
         for descriptor in list(process.descriptors):
             descriptor.asked_by(None)
             descriptor.abnormal = True
+        for side in list(process.sides):
+            side.process_ended()
         if process.locks:
             self.run(OwnerEnded(process, abnormal=True))
         for group in list(process.groups):
@@ -429,9 +433,10 @@ class LockService(Minority):
     def unlink(self, file: LockFile, caller: Caller) -> None:
         """rm: release what the caller or its nearest ancestor holds on the file. Raises NotHeld."""
         lock = self.held_by(caller, file.key)
-        if lock is None:
+        if lock is not None:
+            self.release(lock)
+        elif not release_ranges(self.processes.of_ancestors(caller.pid), file):
             raise NotHeld("neither the caller nor an ancestor of it holds or awaits a lock here")
-        self.release(lock)
 
     def release(self, lock: Lock) -> None:
         """Have its owner give a lock up. Raises the ClufsError that refuses it."""
@@ -486,14 +491,3 @@ def _old_place(owner: LockOwner, key: bytes, data: bytes, now: float) -> int | N
         return None
     old_key, old_data, place, until = withdrawn
     return place if old_key == key and old_data == data and now < until else None
-
-
-def held_by_ancestor(lock: Lock) -> LockOwner | None:
-    """The ancestor of a waiting process that holds what it waits for."""
-    waiter = lock.owner
-    assert isinstance(waiter, LockOwner)
-    for other in lock.rsb.why(lock):
-        holder = other.owner
-        if other.granted is not None and isinstance(holder, LockOwner) and holder.is_above(waiter):
-            return holder
-    return None

@@ -22,7 +22,7 @@ from clufs.fuse.lock_handle import READABLE, WRITABLE, LockHandle, PollHandle
 from clufs.registry.inode_commands import AT_END
 from clufs.tree.items import Caller, Directory, Item
 from clufs.tree.lockfiles import InodeDirectory, InodeFile, InodeItem, check_kind
-from clufs.tree.names import shown
+from clufs.tree.names import ranges_of, shown
 from clufs.tree.namespaces import INODES
 from clufs.tree.reserved import reserve
 
@@ -41,7 +41,7 @@ class InodeHandle:
     """An open file of /clu/lockfiles. locks: what flock(2) has made of it, None before."""
 
     __slots__ = ("append", "file", "locks", "node", "refusals")
-    owner = None
+    wants_flush = True
 
     def __init__(self, file: InodeFile, node: int, flags: int, refusals: Refusals) -> None:
         self.file = file
@@ -49,6 +49,11 @@ class InodeHandle:
         self.append = bool(flags & os.O_APPEND)
         self.refusals = refusals
         self.locks: LockHandle | None = None
+
+    @property
+    def range_key(self) -> bytes:
+        """The resource block of what fcntl(2) locks of the file."""
+        return ranges_of(self.file.lock_name)
 
     def lock_handle(self, service: LockService) -> LockHandle:
         """The open as one of a lock file, whose lock is this file's."""

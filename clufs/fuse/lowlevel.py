@@ -19,7 +19,8 @@ Import this before pyfuse3. Importing raises MissingPart where the extension can
   answered EIO. When a signal reaches the caller of a parked request, its `interrupted` turns
   True and it is appended to the list registered as `interrupted`; the caller stays blocked
   until it is answered. Requests outlive the mount harmlessly.
-- `current_offset()` is that of the read or write being dispatched.
+- `current_offset()` is that of the read or write being dispatched, `current_lock_owner()` that of the
+  flush: whose fcntl locks end with this close.
 - `caller()` is (pid, uid, gid, umask) and `current_fh()` the file handle (None if it came with
   none) of the request being dispatched: right in the handlers above, and in a pyfuse3 handler
   before its first await. The pid is a thread id, and 0 from a foreign pid namespace.
@@ -57,6 +58,7 @@ try:
         Request,
         caller,
         current_fh,
+        current_lock_owner,
         current_offset,
         handlers,
         installed,
@@ -81,6 +83,7 @@ __all__ = [
     "Request",
     "caller",
     "current_fh",
+    "current_lock_owner",
     "current_offset",
     "handlers",
     "installed",

@@ -15,13 +15,16 @@ from clufs.fuse.data_handle import DataHandle
 from clufs.fuse.editing import EditHandle
 from clufs.fuse.ephemeral import Ephemerals
 from clufs.fuse.flocks import Flocks
+from clufs.fuse.getlk import Questions
 from clufs.fuse.handles import EventsHandle, FileHandle, Storing
 from clufs.fuse.lock_handle import LockHandle
 from clufs.fuse.lock_service import LockService
 from clufs.fuse.lockfiles import InodeHandle, guarded
-from clufs.fuse.lowlevel import BLOCKING, NOFLUSH, Request
+from clufs.fuse.lowlevel import BLOCKING, FLOCK, GETLK, NOFLUSH, Request
 from clufs.fuse.naming import Handle, Names, caller_of, dispatched
+from clufs.fuse.range_locks import RangeLocks
 from clufs.fuse.resource_handles import MaintenanceHandle, SpokenHandle
+from clufs.fuse.sides import RangedFile
 from clufs.fuse.xattrs import PREFIX, Xattrs
 from clufs.limits import NAMESPACE_MAX_BYTES
 from clufs.tree.events_file import EventsFile
@@ -61,6 +64,8 @@ class Operations(Names):
         self.xattrs = Xattrs(service)
         self.flocks = Flocks(service)
         self.ephemerals: Ephemerals
+        self.ranges = RangeLocks(service)
+        self.getlk = Questions(service, self.ranges)
         self._next_fh = 1
         self._listings: dict[int, Listing] = {}
         self._directories: dict[int, Directory] = {}
@@ -74,7 +79,7 @@ class Operations(Names):
         if node in self._by_node:
             self._shared_nodes.add(node)
         self._by_node[node] = handle
-        if handle.owner is None and not (isinstance(handle, EditHandle) and handle.writes):
+        if not handle.wants_flush:
             fh |= NOFLUSH
         if isinstance(handle, SpokenHandle):
             fh |= BLOCKING
@@ -83,7 +88,7 @@ class Operations(Names):
     def _open(self, item: Item, node: int, flags: int, caller: Caller) -> Handle:
         access = flags & os.O_ACCMODE
         if isinstance(item, LockFile):
-            return LockHandle(self.service, item, node, access == os.O_RDWR, created=False)
+            return self._lock_handle(item, node, access, created=False)
         if isinstance(item, EditableFile):
             return EditHandle(item, node, flags, self.journals.refusals)
         if isinstance(item, LunData):
@@ -97,6 +102,13 @@ class Operations(Names):
         if isinstance(item, File):
             return FileHandle(item, node, caller, access != os.O_WRONLY, self.storing)
         raise pyfuse3.FUSEError(errno.EISDIR)
+
+    def _lock_handle(self, file: LockFile, node: int, access: int, created: bool) -> LockHandle:
+        """A close of a descriptor that only writes is told where it may end fcntl(2) locks: while a write
+        waits it would wait, too, and nobody writes and locks by fcntl(2) through one."""
+        handle = LockHandle(self.service, file, node, access == os.O_RDWR, created)
+        handle.wants_flush = access != os.O_WRONLY or handle.range_key in self.ranges
+        return handle
 
     @answering
     def open(self, inode: Any, flags: Any, ctx: pyfuse3.RequestContext) -> Later[pyfuse3.FileInfo]:
@@ -175,8 +187,7 @@ class Operations(Names):
             raise self._fail(caller, directory.path + b"/" + name, error) from None
         assert isinstance(item, LockFile)
         entry = self._entry(item, caller)
-        read_write = flags & os.O_ACCMODE == os.O_RDWR
-        handle = LockHandle(self.service, item, entry.st_ino, read_write, created=True)
+        handle = self._lock_handle(item, entry.st_ino, flags & os.O_ACCMODE, created=True)
         return self._opened(handle, entry.st_ino), entry
 
     async def _create_file(
@@ -235,7 +246,13 @@ class Operations(Names):
             handle = handle.lock_handle(self.service)
         if not isinstance(handle, LockHandle):
             return -errno.ENOLCK
-        return self.flocks.lock(handle, request, op, kind, sleep)
+        if op == FLOCK:
+            return self.flocks.lock(handle, request, kind, sleep)
+        file = RangedFile(handle.file, handle.range_key, handle.key)
+        if op == GETLK:
+            return self.getlk.ask(file, request, lock_owner, kind, start, end)
+        opened = fh & _FH_MASK, handle.node
+        return self.ranges.lock(file, opened, request, lock_owner, kind, start, end, sleep)
 
     def read_now(self, request: Request, fh: int, offset: int, size: int) -> bytes | int | None:
         """A read that may wait, straight from the extension: bytes, -errno, or None when it does."""
@@ -249,6 +266,8 @@ class Operations(Names):
         if isinstance(handle, EditHandle):
             return self._commit(handle.file, dispatched())
         handle.flush(lowlevel.caller()[0])
+        if self.ranges and isinstance(handle, LockHandle | InodeHandle):
+            self.ranges.closed(handle.range_key, lowlevel.current_lock_owner())
         return None
 
     @answering
@@ -268,6 +287,7 @@ class Operations(Names):
     @answering
     def release(self, fh: Any) -> None:
         handle = self.handles.pop(fh & _FH_MASK)
+        self.ranges.last_closed(fh & _FH_MASK)
         node = handle.node
         if self._by_node.get(node) is handle:
             del self._by_node[node]

@@ -15,6 +15,7 @@ from clufs.timeouts import COMMAND_KEPT_S
 if TYPE_CHECKING:
     from clufs.dlm.lock import Lock
     from clufs.fuse.owner_record import OwnerRecord
+    from clufs.fuse.sides import Side
 
 
 class LockOwner(Owner):
@@ -33,6 +34,11 @@ class LockOwner(Owner):
         self.outcomes: dict[bytes, ClufsError | None] | None = None
         self.withdrawn: tuple[bytes, bytes, int, float] | None = None
         self.lost: dict[bytes, tuple[int, ProcessOwner]] | None = None
+
+    @property
+    def party(self) -> object:
+        """Who can release what it holds, where that is not for the request to say."""
+        return self
 
     def put_on(self, record: OwnerRecord) -> None:
         """Before a grant is told: whoever must be killed if this daemon dies is on record."""
@@ -56,6 +62,7 @@ class ProcessOwner(LockOwner):
         "is_alive",
         "making",
         "pidfd",
+        "sides",
         "slot",
         "start_time",
     )
@@ -73,6 +80,7 @@ class ProcessOwner(LockOwner):
         self.slot = -1
         self.descriptors: set[DescriptorOwner] = set()
         self.groups: set[GroupOwner] = set()
+        self.sides: set[Side] = set()
 
     @property
     def pid(self) -> int:
@@ -96,7 +104,7 @@ class ProcessOwner(LockOwner):
             record.set(self)
 
     def take_off(self, record: OwnerRecord) -> None:
-        idle = not self.making and not any(group.locks for group in self.groups)
+        idle = not (self.making or self.sides or any(group.locks for group in self.groups))
         if self.slot >= 0 and idle:
             record.clear(self)
 
@@ -260,10 +268,23 @@ def parties(owner: LockOwner, process: ProcessOwner | None, tid: int) -> tuple[o
         return process, process
     if owner.kind in ("group", "persistent"):
         return owner, process
+    if owner.kind == "range":
+        return owner.party, owner.party
     if process is None:
         return owner, None
     stuck = process if tid == process.pid else Thread(process, tid)
     return stuck, stuck
+
+
+def held_by_ancestor(lock: Lock) -> LockOwner | None:
+    """The ancestor of a waiting process that holds what it waits for."""
+    waiter = lock.owner
+    assert isinstance(waiter, LockOwner)
+    for other in lock.rsb.why(lock):
+        holder = other.owner
+        if other.granted is not None and isinstance(holder, LockOwner) and holder.is_above(waiter):
+            return holder
+    return None
 
 
 class Processes:

@@ -21,6 +21,11 @@ _NOT_INTERRUPTING = (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH, signal.SIG
 _NOT_INTERRUPTING_MASK = sum(1 << (number - 1) for number in _NOT_INTERRUPTING)
 
 
+_OF_DESCRIPTORS = (36, 37, 38)  # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW
+_CALL_COMMAND = 2  # number, descriptor, command
+_LOOKS_AT_CALL = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Stat:
     """The facts of /proc/PID/stat that clufs uses. start_time is in clock ticks since boot."""
@@ -108,6 +113,16 @@ def must_interrupt(tid: int) -> bool:
         return True
     pending = int(fields[b"SigPnd"], 16) | int(fields[b"ShdPnd"], 16)
     return bool(pending & ~int(fields[b"SigBlk"], 16) & ~_NOT_INTERRUPTING_MASK)
+
+
+def asks_for_descriptor(tid: int) -> bool:
+    """Whether the thread, which is blocked in fcntl(2), asks by F_OFD_GETLK, F_OFD_SETLK or F_OFD_SETLKW:
+    the kernel does not pass that on. What cannot be seen counts as a process's request."""
+    for _ in range(_LOOKS_AT_CALL):
+        words = (_read(f"/proc/{tid}/syscall") or b"").split()
+        if words != [b"running"]:  # it is about to sleep
+            break
+    return len(words) > _CALL_COMMAND and int(words[_CALL_COMMAND], 16) in _OF_DESCRIPTORS
 
 
 def is_ending(pid: int) -> bool:

@@ -24,7 +24,7 @@ from clufs.dlm.interface import (
 from clufs.dlm.modes import Mode
 from clufs.errors import Cancelled, ClufsError, Deadlock, Interrupted
 from clufs.fuse import processes
-from clufs.fuse.asks import Ask, Parked
+from clufs.fuse.asks import Ask, Deed, Parked, Through
 from clufs.fuse.internal import InternalLock
 from clufs.fuse.owners import LockOwner, MemberOwner, ProcessOwner
 
@@ -112,14 +112,19 @@ class Telling:
         assert isinstance(effect, Done)
         if isinstance(effect.client, Ask):
             self._decided(effect.client, None)
+        elif isinstance(effect.client, Deed):
+            effect.client.over(None)
 
     def _granted(self, now: float, effect: object) -> None:
         assert isinstance(effect, Grant)
         lock = effect.lock
-        ask: Ask | InternalLock = lock.client
-        if isinstance(ask, InternalLock):
+        ask: Ask | InternalLock | Deed = lock.client
+        if not isinstance(ask, Ask):
             self.metrics.grants += 1
-            ask.was_granted(lock)
+            if isinstance(ask, Deed):
+                ask.over(None)
+            else:
+                ask.was_granted(lock)
             return
         ask.owner.put_on(self.record)
         self.metrics.granted_after(now - ask.since)
@@ -133,6 +138,8 @@ class Telling:
             self._decided(ask, effect.error)
         elif isinstance(ask, InternalLock):
             ask.was_refused(effect.error)
+        elif isinstance(ask, Deed):
+            ask.over(effect.error)
 
     def _notify(self, now: float, effect: object) -> None:
         assert isinstance(effect, Notify)
@@ -158,7 +165,7 @@ class Telling:
             owner.take_off(self.record)
         if self._lost:
             self._lost.pop(lock, None)
-        wrote = effect.mode in (Mode.PW, Mode.EX)
+        wrote = effect.mode in (Mode.PW, Mode.EX) and lock.ranges is None
         if effect.abnormal and wrote and lock.rsb.name in self.node.blocks:
             self.journals.abnormal_release(lock)
 
@@ -181,6 +188,8 @@ class Telling:
             on_deadlock(error)
             return
         ask.stop_timer()
+        if ask.on_decided is not None:
+            ask.on_decided(error)
         request, ask.request = ask.request, None
         if request is not None:
             self._answer(request, ask.handle, len(ask.data), error)
@@ -195,7 +204,7 @@ class Telling:
         self._wake(ask.handle.key, ask.owner)
 
     def _answer(
-        self, request: Request, handle: LockHandle, size: int, error: ClufsError | None
+        self, request: Request, handle: Through, size: int, error: ClufsError | None
     ) -> None:
         self.parked.remove(request)
         if error is None:
@@ -203,7 +212,7 @@ class Telling:
         else:
             request.reply_err(-self.refuse(handle, request, error))
 
-    def refuse(self, handle: LockHandle, request: Request, error: ClufsError) -> int:
+    def refuse(self, handle: Through, request: Request, error: ClufsError) -> int:
         if not isinstance(error, Interrupted):
             self.journals.refusals.add(request.uid, request.pid, handle.file.path, error)
         return -error.errno

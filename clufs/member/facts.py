@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
+from clufs.dlm.interface import Request, Verb
+from clufs.dlm.lock import Lock
+from clufs.dlm.modes import Mode
+from clufs.dlm.ranges import LAST_BYTE, Ranges, first_met
 from clufs.dlm.rsb import ResourceBlock
 
 
@@ -51,3 +56,30 @@ def holds(block: ResourceBlock, mode: str, number: int) -> bool:
     """Whether a lock of this block is granted in this mode with this number."""
     lock = block.holder_of(number)
     return lock is not None and lock.granted is not None and lock.granted.name == mode
+
+
+class Obstacle(NamedTuple):
+    """A range that is held and keeps another from being locked: its mode, first and last byte."""
+
+    mode: Mode
+    first: int
+    last: int
+
+
+def first_obstacle(
+    block: ResourceBlock, mode: Mode, ranges: Ranges | None
+) -> tuple[Obstacle, Lock] | None:
+    """What stands in the way of these ranges in this mode, the lowest byte first, and by which lock."""
+    request = Request(Verb.LOCK, mode, ranges=ranges)
+    found = [(_part(lock, ranges), lock) for lock in block.in_the_way(request)]
+    return min(found, key=lambda one: one[0].first, default=None)
+
+
+def _part(lock: Lock, ranges: Ranges | None) -> Obstacle:
+    """The range of the lock that is in the way; what a lost member might hold is everything."""
+    assert lock.granted is not None
+    if lock.ranges is None or ranges is None:
+        return Obstacle(lock.granted, 0, LAST_BYTE)
+    met = (first_met(lock.ranges.spans, *span) for span in ranges.spans)
+    first, last = min(span for span in met if span is not None)
+    return Obstacle(lock.granted, first, last)

@@ -20,10 +20,11 @@ import trio
 
 from clufs.dlm.modes import Mode
 from clufs.dlm.node import Node
+from clufs.dlm.ranges import Ranges
 from clufs.dlm.rsb import UNIT, ResourceBlock
 from clufs.errors import GarbageReceived, HostDown
 from clufs.limits import ANSWER_PART_BYTES, MASTERS_REMEMBERED, QUERIES_MAX
-from clufs.member.facts import BlockFacts, facts_of, holds
+from clufs.member.facts import BlockFacts, Obstacle, facts_of, first_obstacle, holds
 from clufs.timeouts import QUERY_AGAIN_S, QUERY_LATE_S, QUERY_S
 
 
@@ -35,6 +36,7 @@ class What(IntEnum):
     REPORT = 2
     NAMES = 3
     HOLDS = 4
+    IN_THE_WAY = 5
 
 
 class Outcome(IntEnum):
@@ -48,13 +50,17 @@ class Outcome(IntEnum):
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True, tag=0, gc=False):
-    """name: a resource block's or, for NAMES, a directory's. mode, number: of a sequencer."""
+    """name: a resource block's or, for NAMES, a directory's. mode, number: of a sequencer.
+
+    mode, ranges: those that somebody would ask for.
+    """
 
     serial: int
     what: int
     name: bytes
     mode: str = ""
     number: int = 0
+    ranges: Ranges | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -67,6 +73,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     facts: BlockFacts | None = None
     text: bytes = b""
     names: list[bytes] = []
+    obstacle: Obstacle | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -175,6 +182,13 @@ class Queries:
             raise HostDown("this member has no quorum")
         answer = await self._of_master(Question(0, What.HOLDS, name, mode, number))
         return answer.outcome == Outcome.FOUND
+
+    async def in_the_way(self, name: bytes, mode: Mode, ranges: Ranges) -> Obstacle | None:
+        """What keeps somebody from these ranges in this mode, None if nothing does, as the master says,
+        which must have quorum. Raises HostDown."""
+        question = Question(0, What.IN_THE_WAY, name, mode.name, ranges=ranges)
+        answer = await self._of_master(question)
+        return answer.obstacle
 
     async def names(self, directory: bytes) -> set[bytes]:
         """The names that locks of the other members give this directory. Raises HostDown unless all
@@ -329,6 +343,9 @@ class Queries:
         if what == What.HOLDS:
             held = holds(block, question.mode, question.number)
             return Answer(serial, Outcome.FOUND if held else Outcome.NOTHING)
+        if what == What.IN_THE_WAY and question.mode in Mode.__members__:
+            found = first_obstacle(block, Mode[question.mode], question.ranges)
+            return Answer(serial, Outcome.FOUND, obstacle=None if found is None else found[0])
         return Answer(serial, Outcome.NOT_NOW)
 
     def _answer_master(self, question: Question) -> Answer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from clufs.member.facts import BlockFacts
+from clufs.dlm.modes import Mode
+from clufs.dlm.ranges import Ranges
+from clufs.member.facts import BlockFacts, Obstacle
 
 
 class Elsewhere(Protocol):
@@ -37,6 +39,9 @@ class Elsewhere(Protocol):
     async def holds(self, name: bytes, mode: str, number: int) -> bool:
         """Whether the lock of this sequencer is still held."""
 
+    async def in_the_way(self, name: bytes, mode: Mode, ranges: Ranges) -> Obstacle | None:
+        """What keeps somebody from these ranges in this mode."""
+
 
 class Nobody:
     """The Elsewhere of a member that is alone."""
@@ -58,3 +63,6 @@ class Nobody:
 
     async def holds(self, name: bytes, mode: str, number: int) -> bool:
         return False
+
+    async def in_the_way(self, name: bytes, mode: Mode, ranges: Ranges) -> Obstacle | None:
+        return None

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from clufs.dlm.guests import Guest
-from clufs.errors import NoSuchName
+from clufs.dlm.ranges import LAST_BYTE, Spans
+from clufs.errors import HostDown, NoSuchName
 from clufs.limits import REPORTS_REMEMBERED
 from clufs.tree.items import Attributes, Caller, Directory, File, Item
 from clufs.tree.lock_tree import LockDirectory, LockFile
-from clufs.tree.names import shown, shown_word
+from clufs.tree.names import file_of, ranges_of, shown, shown_word
 
 if TYPE_CHECKING:
     from clufs.dlm.interface import CycleLock
@@ -21,16 +22,28 @@ if TYPE_CHECKING:
     from clufs.dlm.rsb import ResourceBlock
     from clufs.tree.lock_tree import LockTree
 
+PRESENCE = "fcntl"
+"""The command, of no process, of the lock that keeps a file listed while ranges of it are locked."""
+
+_QUEUES = (b"GRANTED ", b"CONVERTING ", b"WAITING ")
+
 
 def lock_line(lock: Lock, member: str, now: float) -> str:
-    """One lock: queue, granted mode, wanted mode, member, pid, command, age in seconds."""
-    return f"{_state(lock.granted, lock.wanted)} {_who(lock, member)} {now - lock.since:.3f}"
+    """One lock: queue, granted mode, wanted mode, member, pid, command, age in seconds, and the bytes
+    that it is on if it is not on the whole."""
+    line = f"{_state(lock.granted, lock.wanted)} {_who(lock, member)} {now - lock.since:.3f}"
+    return line if lock.ranges is None else f"{line} bytes={bytes_line(lock.ranges.spans)}"
+
+
+def bytes_line(spans: Spans) -> str:
+    """Ranges of bytes as `0-99,200-`: the last one goes on to the end of the file."""
+    return ",".join(f"{first}-{'' if last == LAST_BYTE else last}" for first, last in spans)
 
 
 def cycle_line(lock: CycleLock) -> str:
     """One lock of a deadlock as it was found: file, queue, modes, member, pid, command."""
     who = f"{lock.member} {lock.pid} {shown_word(lock.command.encode())}"
-    line = f"locks/{shown_word(lock.name)} {_state(lock.granted, lock.wanted)} {who}"
+    line = f"locks/{shown_word(file_of(lock.name))} {_state(lock.granted, lock.wanted)} {who}"
     return f"{line} VICTIM" if lock.is_victim else line
 
 
@@ -82,11 +95,16 @@ def report(block: ResourceBlock, member: str, now: float) -> bytes:
         f"VALID={int(block.valid)}",
         f"VALSEQ={block.valseq}",
     ]
-    lines += [lock_line(lock, member, now) for lock in block.granted]
+    lines += _lock_lines(block, member, now)
+    return "\n".join(lines).encode(errors="surrogateescape") + b"\n"
+
+
+def _lock_lines(block: ResourceBlock, member: str, now: float) -> list[str]:
+    lines = [lock_line(lock, member, now) for lock in block.granted]
     lines += [
         f"{lock_line(lock, member, now)} {why_waiting(lock, member)}" for lock in block.queued()
     ]
-    return "\n".join(lines).encode(errors="surrogateescape") + b"\n"
+    return lines
 
 
 class Testimony:
@@ -117,7 +135,11 @@ class BlockReport(File):
     @property
     def elsewhere(self) -> bool:
         tree = self.file.directory.tree
-        return tree.elsewhere.shared and self.file.key not in tree.node.blocks
+        blocks = tree.node.blocks
+        block = blocks.get(self.file.key)
+        if not tree.elsewhere.shared:
+            return False
+        return block is None or (ranges_of(self.file.key) not in blocks and _has_ranges(block))
 
     def attributes(self, caller: Caller) -> Attributes:
         """Of a report that another member makes the size is not known here."""
@@ -134,16 +156,25 @@ class BlockReport(File):
 
     def show(self, caller: Caller) -> bytes:
         """Raises NoSuchName when the block has gone since the look-up."""
-        block = self.file.directory.tree.node.blocks.get(self.file.key)
+        blocks = self.file.directory.tree.node.blocks
+        block, ranges = blocks.get(self.file.key), blocks.get(ranges_of(self.file.key))
         if block is None:
             raise _gone()
-        return self.show_block(block)
+        text = self.show_block(block)
+        return text if ranges is None else text + _locks_in(self.show_block(ranges))
 
     async def ask_show(self, caller: Caller) -> bytes:
-        text = await self.file.directory.tree.elsewhere.report(self.file.key)
+        """Locks on ranges may be with another master; while that does not answer they are left out."""
+        elsewhere = self.file.directory.tree.elsewhere
+        text = await elsewhere.report(self.file.key)
         if text is None:
             raise _gone()
-        return text
+        if _PRESENT not in text:
+            return text
+        try:
+            return text + _locks_in(await elsewhere.report(ranges_of(self.file.key)) or b"")
+        except HostDown:
+            return text
 
     def forgotten(self) -> None:
         """One that was only listed leaves alone the one that the kernel has."""
@@ -152,6 +183,20 @@ class BlockReport(File):
             reports.pop(self.file, None)
             self.directory.remember(self)
             self.file.forgotten()
+
+
+_PRESENT = f" 0 {PRESENCE} ".encode()
+
+
+def _has_ranges(block: ResourceBlock) -> bool:
+    """Whether some member says that it holds ranges of the file."""
+    return any(lock.owner.pid == 0 and lock.owner.command == PRESENCE for lock in block.holders())
+
+
+def _locks_in(report: bytes) -> bytes:
+    """The locks alone, of a report."""
+    lines = report.splitlines(keepends=True)
+    return b"".join(line for line in lines if line.startswith(_QUEUES))
 
 
 def _gone() -> NoSuchName:

@@ -42,6 +42,16 @@ def read_word(text: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), text)
 
 
+def ranges_of(key: bytes) -> bytes:
+    """The resource block of the byte ranges of a lock file, beside its own: no file has such a name."""
+    return key.replace(b"/", b"\0")
+
+
+def file_of(name: bytes) -> bytes:
+    """The lock file that a resource block is of, its own or that of its ranges."""
+    return name.replace(b"\0", b"/")
+
+
 def check_lock_name(name: bytes) -> None:
     """A lock name is 1 to 251 bytes and does not end in `.sub` (contract 2).
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.blackbox.clu import PATIENCE_S, Clu, Shell
+from tests.blackbox.lockers import Locker
 
 
 @pytest.fixture
@@ -212,3 +213,18 @@ def test_a_damaged_record_is_told_and_not_guessed(own_clu: Clu) -> None:
     assert done.stderr == f"clufsd: {record} is not an owner record of clufs; move it away\n"
     record.unlink()
     own_clu.start()
+
+
+@pytest.mark.parametrize("of_descriptor", [False, True])
+def test_who_locks_bytes_by_fcntl_is_killed(own_clu: Clu, of_descriptor: bool) -> None:
+    one, innocent = Locker(), Locker()
+    try:
+        mine = one.open(own_clu.public / "f")
+        assert one.do("set", mine, "w", 0, 1, False, of_descriptor) == "granted"
+        kill_and_start(own_clu)
+        assert one.process.wait(PATIENCE_S) == -signal.SIGKILL
+        its = innocent.open(own_clu.public / "f")
+        assert innocent.do("set", its, "w", 0, 1) == "granted"
+    finally:
+        one.close()
+        innocent.close()

@@ -217,13 +217,12 @@ def test_turns_are_taken_in_order(clu: Clu, path: Path, tmp_path: Path) -> None:
     assert log.read_text().split() == [str(number) for number in range(8)]
 
 
-def test_other_locks_and_other_files_are_refused_not_kept_on_this_member(
-    clu: Clu, path: Path
+@pytest.mark.parametrize("lock", [fcntl.flock, fcntl.lockf])
+def test_other_files_are_refused_not_locked_on_this_member_alone(
+    clu: Clu, lock: Callable[[object, int], None]
 ) -> None:
-    with opened(path, os.O_RDWR) as fd, pytest.raises(OSError, match="No locks available"):
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with open(clu.root / "status" / "errors") as report, pytest.raises(OSError, match="No locks"):
-        fcntl.flock(report, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(report, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def test_threads_take_turns(clu: Clu, path: Path) -> None:
