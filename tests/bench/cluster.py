@@ -26,6 +26,7 @@ from tests.cluster.lab import NAMES, Lab
 
 _ROOT = Path(__file__).parents[2]
 _PORT = 7999
+_PING_PONG_LOCKS = 3  # one more than there are players, as ping_pong wants it
 PUBLIC = Path(plan.MOUNT_POINT, "locks", "public")
 
 
@@ -246,6 +247,7 @@ def _used_elsewhere(size: Size, members: Members) -> Iterator[Row]:
             0
         ],
         "tls": lambda: home.call("tls_round_trips_us", calls=size.calls, **echo),
+        "ping-pong": lambda: _ping_pong_us(master, home, size.window_s),
     }
     cpus = _two_cpus()
     places = [
@@ -263,19 +265,37 @@ def _used_elsewhere(size: Size, members: Members) -> Iterator[Row]:
             samples = alternate(contestants, size.rounds)
             master.call("end_tls")
         least = [a + b for a, b in zip(samples["tls"], samples["local"], strict=True)]
+        placed = "a CPU each" if where == "each" else where
         yield compared(
             f"remote-grant-{where}",
-            f"EX, master elsewhere, {'a CPU each' if where == 'each' else where}",
+            f"EX, master elsewhere, {placed}",
             "us",
             samples["remote"],
             "trio TLS round trip + the same here",
             least,
             Target(1.3),
         )
+        yield compared(
+            f"ping-pong-{where}",
+            f"ping_pong by fcntl(2) between two members, for each byte, {placed}",
+            "us",
+            samples["ping-pong"],
+            "EX, master elsewhere",
+            samples["remote"],
+            Target(3),
+        )
     before = members.counters()
     remote()
     after = members.counters()
     yield from _traffic(size, before, after)
+
+
+def _ping_pong_us(one: Teller, other: Teller, window_s: float) -> float:
+    """The slower of the two: one of them is the master."""
+    words = {"name": "ping-pong", "locks": _PING_PONG_LOCKS, "window_s": window_s}
+    for teller in (one, other):
+        teller.tell("ping_pong_us", **words)
+    return max(float(teller.hear()) for teller in (one, other))
 
 
 def _traffic(

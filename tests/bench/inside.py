@@ -6,6 +6,7 @@ tells it are in no figure.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -152,6 +153,22 @@ class Inside:
         taken = median_us(multicast, calls)
         group.close()
         return taken
+
+    def ping_pong_us(self, name: str, locks: int, window_s: float) -> float:
+        """Samba's ping_pong: a byte is locked, then the one before it unlocked. The median time for a byte."""
+        fd = os.open(self._public / name, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.lockf(fd, fcntl.LOCK_EX, 1, 0)
+        at = 0
+        times = []
+        begin = now = perf_counter_ns()
+        while now < begin + window_s * 1e9 or not times:
+            before, following = now, (at + 1) % locks
+            fcntl.lockf(fd, fcntl.LOCK_EX, 1, following)
+            fcntl.lockf(fd, fcntl.LOCK_UN, 1, at)
+            at, now = following, perf_counter_ns()
+            times.append(now - before)
+        os.close(fd)
+        return statistics.median(times) / 1000
 
     def tls_round_trips_us(self, keys: str, address: str, port: int, calls: int) -> float:
         """The median of round trips over trio's TLS, to `serve_tls`."""

@@ -46,10 +46,10 @@ def pair_on(fd: int, first: bytes, second: bytes) -> Callable[[], None]:
     return pair
 
 
-def _flock_pair(fd: int) -> Callable[[], None]:
+def _legacy_pair(lock: Callable[[int, int], object], fd: int) -> Callable[[], None]:
     def pair() -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        lock(fd, fcntl.LOCK_EX)
+        lock(fd, fcntl.LOCK_UN)
 
     return pair
 
@@ -82,6 +82,8 @@ class _Files:
         self.conversion = write_only(clufs.public / "conversion")
         self.lock = write_only(clufs.public / "lock")
         self.flock = write_only(disk / "flock")
+        self.by_flock = write_only(clufs.public / "by_flock")
+        self.by_fcntl = write_only(clufs.public / "by_fcntl")
         value = clufs.public / "value"
         by_path(value, EX)
         by_path(value, b"EX value=a value\n")
@@ -96,7 +98,9 @@ def _actions(files: _Files) -> dict[str, Callable[[], object]]:
         "bare writes": pair_on(files.bare, EX, NL),
         "conversions": pair_on(files.conversion, EX, NL),
         "lock and release": pair_on(files.lock, EX, UN),
-        "flock": _flock_pair(files.flock),
+        "flock": _legacy_pair(fcntl.flock, files.flock),
+        "clufs flock": _legacy_pair(fcntl.flock, files.by_flock),
+        "clufs fcntl": _legacy_pair(fcntl.lockf, files.by_fcntl),
         "hello by path": pair_by_path(by_path_to["hello"]),
         "bare by path": pair_by_path(by_path_to["bare"]),
         "clufs by path": pair_by_path(by_path_to["clufs"]),
@@ -130,6 +134,7 @@ _NAMES = {
     "hello read": "C hello",
     "bare by path": "bare pyfuse3",
     "flock": "flock(2), flock(2)",
+    "bare writes": "bare pyfuse3, two round trips",
     "lock and release": "clufs: EX, UN, pinned",
 }
 """What rows call their yardsticks."""
@@ -150,6 +155,11 @@ def _rows(samples: Samples, where: str, is_pinned: bool) -> Iterator[Row]:
     yield beside("conversions", "clufs: EX, NL, file open", "conversions", "hello writes", bound)
     yield beside("lock", "clufs: EX, UN, file open", "lock and release", "hello writes")
     yield beside("flock", "clufs: EX, NL, file open", "conversions", "flock")
+    of_legacy = 1.5 if is_pinned else None
+    yield beside(
+        "by-flock", "clufs: flock(2), lock, unlock", "clufs flock", "bare writes", of_legacy
+    )
+    yield beside("by-fcntl", "clufs: fcntl(2), lock, unlock", "clufs fcntl", "bare writes")
     yield alone("hello-path", "C hello: two writes by path", "hello by path")
     yield beside("bare-path", "bare pyfuse3: the same", "bare by path", "hello by path")
     yield beside("path", "clufs: EX, UN by path", "clufs by path", "bare by path", 1.2)

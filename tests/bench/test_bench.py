@@ -12,11 +12,11 @@ import pytest
 pytestmark = pytest.mark.timeout(300)
 _PLACED = """
     hello bare conversions lock flock hello-path bare-path path read shell hand-over hand-over-crowd
-    own-conversions own-lock remote-grant
+    own-conversions own-lock remote-grant by-flock by-fcntl ping-pong
 """.split()
 _ONCE = """
     core-pair core-conversions core-share clients ls idle waiter-memory kill start
-    block-bytes lock-bytes pause-ms own-conversions-apart own-lock-apart remote-grant-each
+    block-bytes lock-bytes pause-ms own-conversions-apart own-lock-apart remote-grant-each ping-pong-each
     own-messages own-throughput remote-messages remote-frames remote-bytes
     remote-pair remote-clients remote-hand-over recovery recovery-blocked
     heartbeat placement placement-all checks checks-members takeover takeover-detection takeover-fencing takeover-lock
