@@ -173,6 +173,9 @@ class Grants:
             effects.append(Grant(lock, False))
         for lock in granted:
             self._notify_holder(lock, effects)
+        if first is not None and first.request.ranges is not None and block.wants:
+            for lock in granted:  # those who wait had not waited for it, wherever they stand
+                self._break_deadlocks(now, lock.party, effects)
 
     def _grant_in_order(self, now: float, block: ResourceBlock) -> list[Lock]:
         granted: list[Lock] = []

@@ -484,3 +484,18 @@ def test_a_cancel_comes_after_the_request_that_was_turned_away_and_asked_elsewhe
     ended = [(type(one), one.client) for one in heard if isinstance(one, Done | Refuse)]
     assert ended == [(Refuse, "p"), (Done, "cancel")]
     assert node.open_requests() == []
+
+
+def test_a_grant_from_the_queue_of_ranges_may_close_a_cycle() -> None:
+    """q waits for h alone while p waits ahead of it; when p is granted, q waits for p, which as another
+    thread of its own waits for q."""
+    story = Story()
+    story.says("h", "EX bytes=0-9", b"db/x")
+    story.says("q2", "EX bytes=0-9", b"db/y", party="q")
+    story.says("p1", "EX bytes=0-9", b"db/x", party="p")
+    story.says("q1", "EX bytes=0-9", b"db/x", party="q")
+    story.says("p2", "EX bytes=0-9", b"db/y", party="p")
+    assert not story.all(Cycle)
+    story.says("h", "UN", b"db/x")
+    (found,) = story.all(Cycle)
+    assert str(found.victim.owner) == "p2"
