@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,13 @@ QUICK = Wish("provolone", members=4, io_timeout_s=0.4, watchdog_s=2)
 class Disk:
     """The plain file that is the LUN, as a stranger with access to it sees it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wish: Wish = QUICK) -> None:
         self.file = directory / "lun"
         self.file.write_bytes(bytes(4 << 20))
 
         async def form() -> None:
             async with open_path(str(self.file), initiator_name("format")) as path:
-                await format_own(path.device, QUICK)
+                await format_own(path.device, wish)
 
         trio.run(form)
 
@@ -64,6 +65,11 @@ def disk(tmp_path: Path) -> Disk:
 
 @pytest.fixture
 def clu(tmp_path: Path, disk: Disk) -> Iterator[Clu]:
+    yield from member(tmp_path, disk)
+
+
+def member(tmp_path: Path, disk: Disk) -> Iterator[Clu]:
+    """A member with that LUN."""
     config = tmp_path / "clufs.toml"
     config.write_text(
         f'[member]\nname = "provolone"\n[storage]\nwatchdog = ""\n[[luns]]\nurl = "{disk.file}"\nrole = "clufs"\n'
@@ -73,6 +79,10 @@ def clu(tmp_path: Path, disk: Disk) -> Iterator[Clu]:
 
 @pytest.fixture
 def holder(clu: Clu) -> Iterator[Shell]:
+    yield from holding(clu)
+
+
+def holding(clu: Clu) -> Iterator[Shell]:
     """A shell that holds a lock."""
     shell = Shell()
     assert shell.ask(f"echo EX > {clu.public}/held") == (0, "")
@@ -155,6 +165,22 @@ def test_the_supervisor_kills_the_holders_of_a_daemon_that_is_killed(
     clu.ended()
     clu.start()
     assert is_granted(clu)
+
+
+def test_a_lease_that_was_in_danger_and_is_renewed_costs_nobody_anything(tmp_path: Path) -> None:
+    """Meanwhile nothing is granted; who holds a lock keeps it."""
+    disk = Disk(tmp_path, Wish("provolone", members=4, io_timeout_s=1, watchdog_s=60))
+    with contextmanager(member)(tmp_path, disk) as clu, contextmanager(holding)(clu) as holder:
+        pid = lease_process(clu)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            quorum = clu.root / "status/quorum"
+            until(lambda: "its lease on the LUNs of clufs" in quorum.read_text(), "the danger")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: is_granted(clu), "grants again")
+        assert not events(clu, "life-ended")
+        assert holder.ask(f"echo UN > {clu.public}/held") == (0, "")
 
 
 def test_a_poisoned_member_ends_its_holders_and_comes_back_as_a_new_incarnation(
