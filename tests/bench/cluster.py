@@ -27,6 +27,9 @@ from tests.cluster.lab import NAMES, Lab
 _ROOT = Path(__file__).parents[2]
 _PORT = 7999
 _PING_PONG_LOCKS = 3  # one more than there are players, as ping_pong wants it
+_OFTEN_S, _AT_TIMES_S = 0.002, 0.01
+"""How often a lock's master uses it itself, so that it stays its master, where one and where many clients
+ask for it elsewhere."""
 PUBLIC = Path(plan.MOUNT_POINT, "locks", "public")
 
 
@@ -261,9 +264,11 @@ def _used_elsewhere(size: Size, members: Members) -> Iterator[Row]:
     }
     for where, way in ways.items():
         with way:
+            master.call("use", names=["elsewhere"], every_s=_OFTEN_S)
             master.call("serve_tls", **echo)
             samples = alternate(contestants, size.rounds)
             master.call("end_tls")
+            master.call("end_use")
         least = [a + b for a, b in zip(samples["tls"], samples["local"], strict=True)]
         placed = "a CPU each" if where == "each" else where
         yield compared(
@@ -284,9 +289,11 @@ def _used_elsewhere(size: Size, members: Members) -> Iterator[Row]:
             samples["remote"],
             Target(3),
         )
+    master.call("use", names=["elsewhere"], every_s=_OFTEN_S)
     before = members.counters()
     remote()
     after = members.counters()
+    master.call("end_use")
     yield from _traffic(size, before, after)
 
 
@@ -317,6 +324,8 @@ def _together(size: Size, members: Members, node: etcd.Etcd | None) -> Iterator[
         master.call("write", name=f"client{number}", line="NL persistent")
     for name in ("pair", "hand-over"):
         master.call("write", name=name, line="NL persistent")
+    master.call("use", names=["pair"], every_s=_OFTEN_S)
+    master.call("use", names=[f"client{n}" for n in range(size.clients)], every_s=_AT_TIMES_S)
     calls = max(size.calls // 4, 2)
     turns = max(size.calls // 40, 1)
     contestants: dict[str, Callable[[], float]] = {
@@ -331,6 +340,7 @@ def _together(size: Size, members: Members, node: etcd.Etcd | None) -> Iterator[
         contestants["etcd clients"] = lambda: node.pairs_per_s(size.clients, size.window_s)
         contestants["etcd hand-over"] = lambda: node.hand_over_us(turns)
     samples = alternate(contestants, size.rounds)
+    master.call("end_use")
     clients = f"{size.clients} clients of one member, master elsewhere, free"
     yield _beside(samples, "pair", "EX + UN, master elsewhere, free", "us", Target(1 / 3))
     yield _beside(samples, "clients", clients, "pairs/s", Target(5, at_least=True))

@@ -15,6 +15,9 @@ from pathlib import Path
 _ROOT = Path("/sys/fs/cgroup/cpu")
 """Version 1 of control groups. With version 2 systemd puts a login, with all its sessions, in one."""
 
+_SHARES = 8 * 1024
+"""What as many sessions would have together beside all else that runs: daemons, clients, corosync."""
+
 
 @contextmanager
 def one_group() -> Iterator[None]:
@@ -26,6 +29,7 @@ def one_group() -> Iterator[None]:
     group = above / f"clufs-bench-{os.getpid()}"
     group.mkdir()
     try:
+        (group / "cpu.shares").write_text(str(_SHARES))
         _join(group, os.getpid())
         yield
     finally:

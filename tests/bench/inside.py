@@ -42,6 +42,7 @@ class Inside:
         self._public = public
         self._files: dict[str, int] = {}
         self._echo = 0
+        self._users: list[int] = []
 
     def pin(self, cpu: int | None) -> None:
         """On one CPU, or on all."""
@@ -170,6 +171,24 @@ class Inside:
         os.close(fd)
         return statistics.median(times) / 1000
 
+    def use(self, names: list[str], every_s: float) -> None:
+        """Have a process use these persistent locks so often, until `end_use`: their master stays here, then.
+
+        Else they would soon be mastered where nearly all the work on them is done.
+        """
+        files = [self._file(name) for name in names]
+        user = os.fork()
+        while user == 0:
+            for fd in files:
+                os.write(fd, b"NL persistent\n")
+            time.sleep(every_s)
+        self._users.append(user)
+
+    def end_use(self) -> None:
+        """No more of that."""
+        while self._users:
+            _end(self._users.pop())
+
     def tls_round_trips_us(self, keys: str, address: str, port: int, calls: int) -> float:
         """The median of round trips over trio's TLS, to `serve_tls`."""
         return trio.run(_round_trips_us, Keys.in_directory(keys).dialing(), address, port, calls)
@@ -189,8 +208,12 @@ class Inside:
 
     def end_tls(self) -> None:
         """No more of them."""
-        os.kill(self._echo, signal.SIGKILL)
-        os.waitpid(self._echo, 0)
+        _end(self._echo)
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 async def _round_trips_us(context: ssl.SSLContext, address: str, port: int, calls: int) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 _SOURCE = Path(__file__).with_name("hello.c")
 _REPOSITORY = Path(__file__).parents[2]
 
