@@ -183,7 +183,8 @@ def _format(switch: int, url: str, members: int) -> None:
     """Make a LUN clufs' own. Raises ProgramError."""
     program = [sys.executable, "-m", "clufs.cli.clufs", "lun", "format", url]
     words = ["--cluster", plan.CLUSTER, "--members", str(members)]
-    words += ["--io-timeout", "1", "--watchdog", "5"]
+    # Time enough to resume by hand who was paused, before its watchdog ends it.
+    words += ["--io-timeout", "1", "--watchdog", "15"]
     command = [*inside.enter(switch, "/"), *program, *words]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment())
     if done.returncode != 0:
