@@ -27,7 +27,7 @@ from tests.cluster.lab import NAMES, Lab
 _ROOT = Path(__file__).parents[2]
 _PORT = 7999
 _PING_PONG_LOCKS = 3  # one more than there are players, as ping_pong wants it
-_OFTEN_S, _AT_TIMES_S = 0.002, 0.01
+_OFTEN_S, _AT_TIMES_S = 0.0005, 0.01
 """How often a lock's master uses it itself, so that it stays its master, where one and where many clients
 ask for it elsewhere."""
 PUBLIC = Path(plan.MOUNT_POINT, "locks", "public")
