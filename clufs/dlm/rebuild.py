@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
+from msgspec.structs import replace
+
 from clufs.dlm.directory import root_of
 from clufs.dlm.grants import Effects
 from clufs.dlm.guests import Guest, lock_of
@@ -188,9 +190,12 @@ class Rebuild(Homes, abc.ABC):
         locks = sum(block.size for block in building.blocks.values())
         counts = len(building.blocks), locks
         effects: Effects = []
-        for collected in built.values():
-            for message in collected.again:
-                effects += self._ask_again(now, message, building)
+        again = [message for collected in built.values() for message in collected.again]
+        again = [self._without_old_value(message) for message in again]
+        for _, found in building.opened:
+            self._forget_old_value(found)
+        for message in again:
+            effects += self._ask_again(now, message, building)
         for _, found in sorted(building.opened, key=itemgetter(0)):
             effects += self._ask_here(now, found, building)
         for withdraw in building.withdrawn:
@@ -298,6 +303,27 @@ class Rebuild(Homes, abc.ABC):
                 self._stand(lock, block)
 
     # ------------------------------------------------------- asked once more
+
+    def _without_old_value(self, message: Ask | Withdraw) -> Ask | Withdraw:
+        guest = self.guests.get(message.lock)
+        if isinstance(message, Withdraw) or guest is None:
+            return message
+        if not self._has_written(lock_of(guest), message.request):
+            return message
+        return replace(message, request=replace(message.request, value=None, invalidate=False))
+
+    def _forget_old_value(self, found: Open) -> None:
+        """The same for what this member has asked itself."""
+        event, lock = found.event, found.lock
+        if event is not None and lock is not None and self._has_written(lock, event.request):
+            event.request = replace(event.request, value=None, invalidate=False)
+
+    def _has_written(self, lock: Lock, request: Request) -> bool:
+        """Whether the lost master let this take effect: else it would not have granted to others what
+        does not go with the mode that is given up. They know the value, or a newer one."""
+        if request.value is None and not request.invalidate:
+            return False
+        return lock.granted is not None and self._clashes(lock, lock.granted)
 
     def _ask_again(
         self, now: float, message: Ask | Withdraw, building: Building

@@ -36,6 +36,7 @@ from clufs.dlm.messages import (
     Gathered,
     Gone,
     Granted,
+    HeldCopy,
     Id,
     LookedUp,
     Lookup,
@@ -499,3 +500,28 @@ def test_a_grant_from_the_queue_of_ranges_may_close_a_cycle() -> None:
     story.says("h", "UN", b"db/x")
     (found,) = story.all(Cycle)
     assert str(found.victim.owner) == "p2"
+
+
+def test_what_was_written_before_is_not_written_over_what_came_after() -> None:
+    """C has let B's conversion write, then granted to A and told it what was written since; its answer to B
+    is lost with it, and B asks again."""
+    lives = (Life(A, 1), Life(B, 1))
+    node, person = Node(A, 1, (*lives, Life(C, 1)), 1), Person("p")
+    name = next(
+        n
+        for n in (b"db/%d" % at for at in range(99))
+        if directory_member(n, sorted((A, B))) == A and directory_member(n, sorted(MEMBERS)) == B
+    )
+    node.step(0.0, Asked(person, name, parse("EX"), "p"))
+    (ask,) = node.step(0.0, Received(B, LookedUp(1, name, C, 0)))
+    assert isinstance(ask, Send) and isinstance(ask.message, Ask)
+    node.step(0.0, Received(C, Granted(1, ask.message.id, Mode.EX, 9, True, b"newer", True, 8)))
+    node.step(0.0, ViewInstalled(2, lives, frozenset()))
+    lock, party = Id(B, 1, 4), Id(B, 1, -1)
+    held = HeldCopy(lock, None, Mode.EX, Mode.NL, 5, parse("EX"), False, 0, 0, "-", party)
+    node.step(0.0, Received(B, Copies(2, (BlockCopies(name, b"old", True, 4, (held,)),))))
+    again = Ask(2, Id(B, 1, 5), lock, name, parse("NL value=older"), False, again=True)
+    node.step(0.0, Received(B, again))
+    node.step(0.0, Received(B, End(2)))
+    block = node.blocks[name]
+    assert (block.value, block.valid) == (b"newer", True)
