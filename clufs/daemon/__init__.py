@@ -141,7 +141,7 @@ class Daemon:
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
         self.luns = luns_of(config, self.membership.name, self.journals.events)
-        self.lun_fencing = LunFencing(config, self.luns, self.membership)
+        self.lun_fencing = LunFencing(config, self.luns, self.membership, self.journals.events)
         self._furnish(root, groups)
         self.operations = Operations(root, self.service, self.journals)
         metrics = self.journals.metrics
@@ -154,7 +154,7 @@ class Daemon:
         root.add(self.locks.root)
         root.add(groups)
         root.add(EventsFile(self.journals.events))
-        root.add(luns_directory(self.luns, self.cluster, self.disk_lease))
+        root.add(luns_directory(self.luns, self.cluster, self.disk_lease, self.lun_fencing))
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)

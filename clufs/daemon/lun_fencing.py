@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from clufs.cluster.agents import Agent, agent_of
 from clufs.cluster.gate import LUN, AgentPlan
 from clufs.config import Config, LunAgent
@@ -11,21 +14,32 @@ from clufs.storage import lun_agent
 from clufs.storage.certificate import MemberKey
 from clufs.storage.disk_header import cluster_number
 from clufs.storage.guard import Guard
+from clufs.storage.inventory import SharedLun
 from clufs.storage.keeping import Luns
+from clufs.storage.method import Surroundings, Traits, choose, none
+from clufs.storage.paths import initiator_name
+from clufs.storage.probe import Report
 from clufs.storage.tombstones import Tombstones
+from clufs.storage.trials import Trials
+from clufs.timeouts import QuorumTimeline
+from clufs.tree.journals import Events
 
 
 class LunFencing:
     """Where the agent `lun` is configured; without it nothing is registered anywhere, and no path is held."""
 
-    def __init__(self, config: Config, luns: Luns, membership: Membership) -> None:
+    def __init__(self, config: Config, luns: Luns, membership: Membership, events: Events) -> None:
+        self._config = config
         self._luns = luns
         self._membership = membership
         self._tombstones = Tombstones(luns, membership.cluster_name)
+        initiator = config.storage.initiator or initiator_name(membership.name)
+        self._trials = Trials(initiator, self._tried_out)
+        self._events = events
         self._guard: Guard | None = None
         membership.agent_of = self._agent_of
         if any(isinstance(agent, LunAgent) for agent in config.fencing.agents):
-            self._guard = Guard(luns, self._tombstones)
+            self._guard = Guard(luns, self._tombstones, self._trials)
             membership.live = self._live
 
     async def serve(self) -> None:
@@ -50,6 +64,39 @@ class LunFencing:
             if runtime.ended is None:
                 await runtime.run()
 
+    def _tried_out(self, lun: str, report: Report) -> None:
+        for one in report.findings:
+            self._events.add("lun-finding", lun=lun, what=one.what, therefore=one.therefore)
+
+    def method(self, lun: SharedLun) -> str:
+        """/clu/luns/<wwid>/method, from what is known without asking the LUN."""
+        if lun.role != "data":
+            return none(lun.role).text()
+        is_file = any(p.opened is not None and p.opened.lun is None for p in lun.paths.values())
+        registers: bool | None = False if is_file else None
+        aborts: bool | None = None
+        if self._guard is not None and lun.wwid in self._guard.entered:
+            registers, aborts = True, self._guard.aborts.get(lun.wwid)
+        traits = Traits(registers, aborts)
+        report = self._trials.reports.get(lun.wwid)
+        if report is not None:
+            traits = Traits(registers, report.aborts, tuple(report.findings))
+        return choose(traits, self._surroundings()).text()
+
+    def _surroundings(self) -> Surroundings:
+        config, peers = self._config, self._membership.runtime.engine.peers
+        # corosync's defaults: corosync.conf(5), token and token_coefficient.
+        token_s = 3.0 + 0.65 * max(0, len(peers) - 2)
+        line = QuorumTimeline(token_s, 1.2 * token_s, config.engine.peer_dead_ms / 1000)
+        agents = [one for one in config.fencing.agents if isinstance(one, LunAgent)]
+        return Surroundings(
+            bool(agents),
+            max(line.view_s, line.standing_view_s),
+            max((agent.timeout_s for agent in agents), default=0.0),
+            self._tombstones.lease() if self._tombstones.disks else None,
+            _hardware_watchdog(config.storage.watchdog),
+        )
+
     def _agent_of(self, plan: AgentPlan) -> Agent:
         if plan.kind != LUN or self._guard is None:
             return agent_of(plan)
@@ -72,3 +119,13 @@ class LunFencing:
     def _view(self) -> int:
         view = self._membership.runtime.core.view
         return view.number if view is not None else 0
+
+
+def _hardware_watchdog(device: str) -> bool:
+    """Is this a watchdog that bites also when the kernel hangs? softdog is one of the kernel's own timers."""
+    try:
+        number = os.stat(device).st_rdev
+        identity = Path(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}/identity")
+        return "software" not in identity.read_text().lower()
+    except OSError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clufs.config import Config
 from clufs.daemon.disk_lease import DiskLease
+from clufs.daemon.lun_fencing import LunFencing
 from clufs.storage.certificate import MemberKey
 from clufs.storage.disk_header import cluster_number
 from clufs.storage.inventory import Change, SharedLun
@@ -27,7 +28,9 @@ def luns_of(config: Config, member: str, events: Events) -> Luns:
     return luns
 
 
-def luns_directory(luns: Luns, cluster: Cluster, lease: DiskLease) -> LunsDirectory:
+def luns_directory(
+    luns: Luns, cluster: Cluster, lease: DiskLease, fencing: LunFencing
+) -> LunsDirectory:
     """/clu/luns."""
     number = cluster_number(cluster.name)
 
@@ -39,4 +42,4 @@ def luns_directory(luns: Luns, cluster: Cluster, lease: DiskLease) -> LunsDirect
     def slots(lun: SharedLun) -> str:
         return lease.slots(path.url for path in lun.paths.values())
 
-    return LunsDirectory(LunFacts(luns, cluster.me, who_is, slots=slots))
+    return LunsDirectory(LunFacts(luns, cluster.me, who_is, fencing.method, slots))

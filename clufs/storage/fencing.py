@@ -178,6 +178,11 @@ class Fencing:
         return tuple(lun.end for lun in self._luns.values() if isinstance(lun.end, NotFenced))
 
     @property
+    def aborts(self) -> dict[str, bool]:
+        """Whether the array has PREEMPT AND ABORT, for each LUN where that has shown."""
+        return {name: lun.aborted for name, lun in self._luns.items() if lun.preempted}
+
+    @property
     def waits_for(self) -> tuple[str, ...]:
         """The LUNs of clufs, or the paths, that have not answered."""
         if not self._stands:

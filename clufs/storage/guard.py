@@ -22,6 +22,7 @@ from clufs.storage.inventory import KnownPath, PathState, SharedLun
 from clufs.storage.keeping import Luns
 from clufs.storage.sense import Sense, SenseKey
 from clufs.storage.tombstones import Tombstones
+from clufs.storage.trials import Trials
 from clufs.timeouts import LUN_ENTER_AGAIN_S, LUN_ENTER_S, LUN_KEYS_LOOK_S, LUN_LEAVE_S
 
 log = logging.getLogger("clufsd")
@@ -36,12 +37,16 @@ _RESETS, _RESERVATIONS = 0x29, 0x2A
 class Guard:
     """Holds the paths of all data LUNs that take reservations. `serve` must run; then `life` may be entered.
 
-    key: of the present life, None between two.
+    key: of the present life, None between two. entered: the LUNs where a registration has been taken. aborts: which of
+    them have PREEMPT AND ABORT, as fencings have shown.
     """
 
-    def __init__(self, luns: Luns, tombstones: Tombstones) -> None:
+    def __init__(self, luns: Luns, tombstones: Tombstones, trials: Trials | None = None) -> None:
         self._luns = luns
+        self._trials = trials
         self._tombstones = tombstones
+        self.entered: set[str] = set()
+        self.aborts: dict[str, bool] = {}
         self._entrance: Entrance | None = None
         self._fenced: Callable[[str], None] = lambda why: None
         self._moved_on = trio.Event()
@@ -174,12 +179,19 @@ class Guard:
                 case entering.Open():
                     self._hold(effect.at, "")
                     self._told.pop(effect.at, None)
+                    self._entered(entrance, effect.at)
                 case entering.Shut():
                     self._shut(effect.at, effect.why)
                     self._nursery.start_soon(self._try_again, entrance, effect.at)
                 case entering.Left():
                     self._left.discard(effect.at)
         self._tell()
+
+    def _entered(self, entrance: Entrance, at: PathId) -> None:
+        self.entered.add(at.lun)
+        lun = self._luns.inventory.luns.get(at.lun)
+        if lun is not None and self._trials is not None:
+            self._nursery.start_soon(self._trials.try_out, lun, entrance.key)
 
     def _tell(self) -> None:
         self._moved_on.set()

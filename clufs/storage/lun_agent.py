@@ -58,6 +58,7 @@ class LunAgent:
             raise NotFenced("there must be a LUN of role data and one of role clufs")
         run = _Run(self, key, victim, luns)
         await run.carry_out()
+        self._guard.aborts.update(run.aborts)
         return run.certificates
 
     def tombstone(self, key: MemberKey, victim: MemberKey) -> Eviction:
@@ -93,12 +94,21 @@ class _Run:
             if path.entry is not None
         }
         targets = {
-            name: Target(tuple(path for lun, path in self._paths if lun == name)) for name in luns
+            name: Target(
+                tuple(path for lun, path in self._paths if lun == name),
+                agent._guard.aborts.get(name, True),
+            )
+            for name in luns
         }
         disks = agent._tombstones.disks
         self._fencing = Fencing(key, victim, disks, targets, time.time_ns)
         self._over = trio.Event()
         self._nursery: trio.Nursery
+
+    @property
+    def aborts(self) -> dict[str, bool]:
+        """See Fencing."""
+        return self._fencing.aborts
 
     @property
     def certificates(self) -> tuple[FenceCertificate, ...]:

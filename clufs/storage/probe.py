@@ -100,7 +100,7 @@ class _Probe:
         """Register both, reserve, write as the victim: all of that must work."""
         try:
             for lun, key in zip((self.fencer, self.victim), self.keys, strict=True):
-                await register(lun, key)
+                await register(lun, key, aptpl=True)
         except CheckCondition as refusal:
             self.note(
                 f"it does not take registrations ({refusal})",
@@ -171,13 +171,16 @@ async def probe(
 ) -> Report:
     """Try out a LUN through two nexuses, with the keys of fencer and victim, writing `block` at `lba`.
 
+    block: whole blocks of 512 bytes; b"" where somebody's data lies: a write of no blocks meets reservations as well.
     The keys must be nobody else's. If nobody had reserved, the probe does, and its reservation ends with it:
     members reserve afterwards. Returns what was found; raises LunError where the LUN itself fails.
     """
     heard: list[Sense] = []
     report = Report(fencer.path)
     one, other = Lun(fencer), Lun(victim, heard.append)
-    steps = _Probe(one, other, keys, c.Write16(lba, 1, fua=True), block, heard, report)
+    steps = _Probe(
+        one, other, keys, c.Write16(lba, len(block) // 512, fua=True), block, heard, report
+    )
     try:
         with contextlib.suppress(_Enough):
             await steps.run()

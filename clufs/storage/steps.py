@@ -99,8 +99,12 @@ def register(key: int, aptpl: bool = False) -> Steps[None]:
 
 
 def unregister() -> Steps[None]:
-    """Give the registration of this path back; none is no error. Raises LunError."""
-    yield _write(ReserveOut.REGISTER_AND_IGNORE_EXISTING_KEY, OutParameters(0, 0))
+    """Give the registration of this path back; none is no error. Raises LunError.
+
+    The last registration of anybody says for the whole LUN whether all are kept through loss of power (SPC-4,
+    5.13.5): who leaves must not turn that off for the others.
+    """
+    yield from register(0, aptpl=True)
 
 
 def reserve(key: int) -> Steps[Reservation]:

@@ -9,6 +9,7 @@ from clufs.storage.keeping import Luns
 from clufs.storage.own_lun import Blocks, OwnLun, open_own
 from clufs.storage.paths import LunPath
 from clufs.storage.records import Eviction
+from clufs.timeouts.lease import LeaseTimeline
 
 
 class Tombstones:
@@ -23,6 +24,12 @@ class Tombstones:
     def disks(self) -> tuple[str, ...]:
         """The LUNs of clufs that are configured, each by the first of its paths."""
         return tuple(self._luns.inventory.expected("clufs"))
+
+    def lease(self) -> LeaseTimeline:
+        """The longest times that a header has set, of those that were read."""
+        known = (self._headers[wwid] for wwid in sorted(self._headers))
+        lines = [LeaseTimeline(one.io_timeout_ms / 1000, one.watchdog_ms / 1000) for one in known]
+        return max(lines, key=lambda line: line.takeover_s, default=LeaseTimeline())
 
     async def bury(self, disk: str, eviction: Eviction) -> None:
         """Write a tombstone; it is safe, and was seen there, when this returns. Raises LunError."""

@@ -199,6 +199,7 @@ def test_a_lun_that_lost_its_reservation_meanwhile_has_aborted_nothing_for_certa
     array.answer = lose_it  # type: ignore[method-assign]
     (proof,) = array.run()
     assert not proof.aborted and not proof.already
+    assert array.fencing.aborts == {"lun0": True}  # the array can, all the same
     assert [what for _, what in array.sent].count("RESERVE") == 1
 
 

@@ -23,6 +23,7 @@ from clufs.storage.paths import LunPath, initiator_name, open_path
 from clufs.storage.records import Eviction
 from clufs.storage.reservations import read_keys, register
 from clufs.storage.tombstones import Tombstones
+from clufs.storage.trials import Trials
 from tests.array.array import Array, Shape
 from tests.array.defects import Defect
 from tests.storage.tgtd import tgtd
@@ -186,6 +187,31 @@ async def test_who_leaves_takes_its_keys_along_unless_the_reservation_hangs_on_t
         assert keys.type is not None
 
 
+async def test_a_lun_that_a_member_enters_is_tried_out_beside_its_work_and_nothing_is_left_of_that() -> (
+    None
+):
+    async with ground(1, Defect.NO_PREEMPT_AND_ABORT) as at, at.provolone.life():
+        (lun,) = at.provolone.luns.inventory.expected("data").values()
+        assert lun is not None and at.provolone.guard.key is not None
+        trials = Trials(initiator_name("provolone"), lambda lun, report: None)
+        await trials.try_out(lun, at.provolone.guard.key)
+        report = trials.reports[lun.wwid]
+        assert [one.what for one in report.findings] == ["it has no PREEMPT AND ABORT"]
+        await at.provolone.write()
+        keys = at.array.units[0].reservations
+        assert set(keys.keys.values()) == {MemberKey(THEIRS, 1, 1).number}
+        assert keys.type is not None and keys.aptpl
+
+
+async def test_who_leaves_does_not_make_the_lun_forget_the_others_when_it_loses_power() -> None:
+    async with ground() as at, at.provolone.life():
+        async with at.polishham.life():
+            await at.polishham.guard.leave()
+        found = at.array.units[0].reservations
+        found.power_on()
+        assert MemberKey(THEIRS, 1, 1).number in found.keys.values()
+
+
 # ------------------------------------------------------------------- fencing
 
 
@@ -233,6 +259,15 @@ async def test_a_victim_that_registers_again_without_looking_is_seen_and_fenced_
         (again,) = await at.provolone.agent.certify(victim)
         assert not again.already
         assert (await read_keys(path.opened.lun)).keys == (MemberKey(THEIRS, 1, 1).number,) * 2
+
+
+async def test_an_array_without_abort_is_known_after_the_first_fencing() -> None:
+    async with ground(1, Defect.NO_PREEMPT_AND_ABORT) as at, at.provolone.life():
+        for _ in range(2):
+            async with at.polishham.life() as victim:
+                (one,) = await at.provolone.agent.certify(victim)
+                assert one.how == "preempted"
+                assert at.provolone.guard.aborts == {one.lun: False}
 
 
 async def test_a_path_that_is_cut_is_named_in_the_certificate() -> None:

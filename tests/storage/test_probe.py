@@ -19,16 +19,16 @@ KEYS = (r.MemberKey(1, 1, 1).number, r.MemberKey(1, 1, 2).number)
 LBA, BLOCK = 100, b"p" * 512
 
 
-async def probed(*urls: str) -> Report:
+async def probed(*urls: str, block: bytes = BLOCK) -> Report:
     """Probe through two sessions."""
     async with iscsi_lun(urls[0], A, 1) as one, iscsi_lun(urls[-1], B, 1) as other:
-        return await probe(one, other, KEYS, LBA, BLOCK)
+        return await probe(one, other, KEYS, LBA, block)
 
 
-async def of_our_array(*defects: Defect) -> tuple[Report, Array]:
+async def of_our_array(*defects: Defect, block: bytes = BLOCK) -> tuple[Report, Array]:
     """Probe an array with these defects through two portals."""
     async with Array(Shape(portals=2, defects=frozenset(defects))).serving() as array:
-        return await probed(array.url(portal=0), array.url(portal=1)), array
+        return await probed(array.url(portal=0), array.url(portal=1), block=block), array
 
 
 async def test_an_array_that_is_right_has_no_findings_and_nothing_is_left() -> None:
@@ -41,6 +41,7 @@ async def test_an_array_that_is_right_has_no_findings_and_nothing_is_left() -> N
     assert writes == []
 
 
+@pytest.mark.parametrize("block", [BLOCK, b""])
 @pytest.mark.parametrize(
     ("defect", "what", "usable"),
     [
@@ -53,9 +54,9 @@ async def test_an_array_that_is_right_has_no_findings_and_nothing_is_left() -> N
     ],
 )
 async def test_what_is_wrong_is_found_and_nothing_else(
-    defect: Defect, what: str, usable: bool
+    defect: Defect, what: str, usable: bool, block: bytes
 ) -> None:
-    report, array = await of_our_array(defect)
+    report, array = await of_our_array(defect, block=block)
     (finding,) = report.findings
     assert what in finding.what and finding.therefore
     assert report.usable == usable
@@ -80,9 +81,16 @@ async def test_a_probe_leaves_the_cluster_alone() -> None:
         assert held is not None and (held.key, held.type) == (key, r.TYPE)
 
 
-async def test_tgtd_has_no_abort_and_no_aptpl_and_can_be_used(tmp_path: Path) -> None:
+async def test_a_write_of_no_blocks_tries_a_lun_out_as_well_and_touches_nothing() -> None:
+    report, array = await of_our_array(block=b"")
+    assert report.findings == []
+    assert array.units[0].medium.log == []
+
+
+@pytest.mark.parametrize("block", [BLOCK, b""])
+async def test_tgtd_has_no_abort_and_no_aptpl_and_can_be_used(tmp_path: Path, block: bytes) -> None:
     async with tgtd(tmp_path) as url:
-        report = await probed(url)
+        report = await probed(url, block=block)
     assert report.usable and not report.aborts
     text = "\n".join(report.lines())
     assert "no PREEMPT AND ABORT" in text
