@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from clufs.cluster.agents import Agent, agent_of
 from clufs.cluster.gate import LUN, AgentPlan
 from clufs.config import Config, LunAgent
@@ -94,7 +91,6 @@ class LunFencing:
             max(line.view_s, line.standing_view_s),
             max((agent.timeout_s for agent in agents), default=0.0),
             self._tombstones.lease() if self._tombstones.disks else None,
-            _hardware_watchdog(config.storage.watchdog),
         )
 
     def _agent_of(self, plan: AgentPlan) -> Agent:
@@ -119,13 +115,3 @@ class LunFencing:
     def _view(self) -> int:
         view = self._membership.runtime.core.view
         return view.number if view is not None else 0
-
-
-def _hardware_watchdog(device: str) -> bool:
-    """Is this a watchdog that bites also when the kernel hangs? softdog is one of the kernel's own timers."""
-    try:
-        number = os.stat(device).st_rdev
-        identity = Path(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}/identity")
-        return "software" not in identity.read_text().lower()
-    except OSError:
-        return False

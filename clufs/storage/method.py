@@ -61,13 +61,15 @@ class Traits:
 class Surroundings:
     """What the cluster has. by_lun: the agent `lun` is configured. lost_s: from a member's last word to a view without
     it, at worst. agent_s: the agent's time. lease: the times of the LUNs of clufs; None without such LUNs.
-    watchdog: a hardware one guards every member's lease."""
+    watchdog: a hardware one guards every member's lease, and an agent goes by that. lock_disk: an agent takes such
+    LUNs over. Without an agent neither is said of any LUN: a person decides then."""
 
     by_lun: bool
     lost_s: float
     agent_s: float
     lease: LeaseTimeline | None = None
     watchdog: bool = False
+    lock_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def choose(lun: Traits, around: Surroundings) -> Method:
     if around.by_lun and lun.reservations_hold:
         return _by_reservation(lun, around)
     why = _why_not(lun, around)
-    if around.by_lun and lun.reserves:
+    if around.lock_disk and lun.reserves:
         return _by_lock_disk(lun, around, why)
     if around.lease is not None and around.watchdog:
         return _by_time(around.lease, why)
