@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import struct
 from dataclasses import dataclass
@@ -146,14 +147,13 @@ class SgIo:
         cdb = command.cdb()
         block = ctypes.create_string_buffer(cdb, len(cdb))
         length = len(data) or bytes_in
-        buffer = (
-            ctypes.create_string_buffer(data, length)
-            if data
-            else ctypes.create_string_buffer(max(length, 1))
-        )
+        # From a page's beginning: the kernel hands it on as it is, and LIO's COMPARE AND WRITE takes it for that.
+        buffer = mmap.mmap(-1, max(length, 1))
+        buffer[: len(data)] = data
+        memory = ctypes.c_char.from_buffer(buffer)
         sense = ctypes.create_string_buffer(SENSE_BYTES)
         direction = TO_DEVICE if data else FROM_DEVICE if bytes_in else NO_DATA
-        addresses = [ctypes.addressof(one) for one in (block, buffer, sense)]
+        addresses = [ctypes.addressof(one) for one in (block, memory, sense)]
         header = bytearray(
             pack(
                 direction,
@@ -171,7 +171,7 @@ class SgIo:
             raise _ERRORS.get(error.errno or 0, LunError)(f"{what}: {error.strerror}") from error
         answer = unpack(bytes(header))
         judge(what, answer, sense.raw[: answer.sense_bytes])
-        return buffer.raw[: max(0, length - answer.residual)] if bytes_in else b""
+        return buffer[: max(0, length - answer.residual)] if bytes_in else b""
 
     def close(self) -> None:
         """Close the device."""
