@@ -14,7 +14,7 @@ SECONDS ?= 600
 FAULTS ?= 1000
 SEED ?= 1
 
-.PHONY: run test lint bench torture torture-applications lab format install uninstall clean packages test-packages
+.PHONY: run test lint bench torture torture-applications qemu lab format install uninstall clean packages test-packages
 
 run: $(STAMP)
 	@mkdir -p $(CLU) 2>/dev/null || :  # a stale mount answers no mkdir; clufsd clears it, or says what is wrong
@@ -42,6 +42,11 @@ torture: test-packages $(STAMP)
 torture-applications: test-packages $(STAMP)
 	@$(BIN)/python -m tests.cluster.torture.applications --faults $(FAULTS) --seed $(SEED)
 
+# The kernel's side of LUNs and watchdogs, with Debian's kernel in a virtual machine; not part of `make test`.
+qemu: $(STAMP)
+	@tools/packages.sh $(PYTHON) qemu
+	@$(BIN)/python -m tests.qemu
+
 format: $(STAMP)
 	@$(BIN)/ruff check --fix-only --quiet clufs tests setup.py
 	@$(BIN)/ruff format --quiet clufs tests setup.py
@@ -64,6 +69,6 @@ uninstall:
 	@tools/install.sh uninstall '$(DESTDIR)' '$(PREFIX)' '$(abspath $(BIN))'
 
 clean:
-	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .qemu build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -f clufs/fuse/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 # Makes sure that the Debian packages clufs needs are there: as root it installs
 # what is missing, otherwise it prints the exact line and fails.
 #
-#   packages.sh PYTHON run|test|bench
+#   packages.sh PYTHON run|test|bench|qemu
 
 set -eu
 python=$1
@@ -27,6 +27,11 @@ fi
 # Whose locks the benchmark compares with.
 if [ "$purpose" = bench ]; then
     wanted="$wanted etcd-server"
+fi
+
+# The machine; its kernel is unpacked and not installed.
+if [ "$purpose" = qemu ]; then
+    wanted="$wanted qemu-system-x86"
 fi
 
 # Debian's python3 comes without headers and without ensurepip; any other brings both.
