@@ -110,6 +110,10 @@ class Mover(Handing, abc.ABC):
     def _is_complete(self, root: bytes) -> bool:
         return not self._is_between(root) and super()._is_complete(root)
 
+    def is_being_made(self, root: bytes) -> bool:
+        """Whether locks of this tree may stand though it is mastered nowhere just now."""
+        return self._is_between(root) or super().is_being_made(root)
+
     def _is_between(self, root: bytes) -> bool:
         """Whether this tree is on its way; the directory may name the new master already."""
         return root in self._arriving or root in self._departed or root in self._taking

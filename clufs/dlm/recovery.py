@@ -119,10 +119,14 @@ class Recovery(Telling, abc.ABC):
         """Whether there are trees here that may have to be rebuilt."""
         return self._recovering
 
+    def is_being_made(self, root: bytes) -> bool:
+        """Whether locks of this tree may stand though it is mastered nowhere just now."""
+        return root in self._gathering or root in self._unbuilt
+
     def _is_complete(self, root: bytes) -> bool:
         if self._awaited:
             return root in self.directory.masters  # who masters it has said so
-        return root not in self._gathering and root not in self._unbuilt
+        return not self.is_being_made(root)
 
     # ------------------------------------------------------------------ events
 

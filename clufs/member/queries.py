@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from clufs.dlm.directory import root_of
 from clufs.dlm.modes import Mode
 from clufs.dlm.node import Node
 from clufs.dlm.ranges import Ranges
@@ -45,7 +46,7 @@ class Outcome(IntEnum):
     FOUND = 0
     NOTHING = 1  # no such block, no master, not held
     NOT_MASTER = 2  # ask the directory member
-    NOT_NOW = 3  # recovering, or without quorum
+    NOT_NOW = 3  # recovering, on its way to another master, or without quorum
     ONLY_LOST = 4  # nobody in the view knows the name; a lost member that is not fenced yet may
 
 
@@ -239,7 +240,8 @@ class Queries:
 
     async def _try_master(self, question: Question, deadline: float) -> Answer:
         """One attempt. A remembered master that is none any more is asked about at the directory;
-        a master that the directory names and that knows nothing has just let the name go."""
+        a master that the directory names and that knows nothing has just let the name go, unless the
+        directory has heard meanwhile that the name has moved on."""
         name = question.name
         remembered = self.node.master_hint(name) or self._masters.get(name)
         if remembered is not None:
@@ -254,12 +256,14 @@ class Queries:
         self._masters[name] = found.master
         if len(self._masters) > MASTERS_REMEMBERED:
             self._masters.popitem(last=False)
-        if found.master == remembered:
-            return Answer(0, Outcome.NOTHING)
         answer = await self._ask(found.master, question, deadline)
-        if answer.outcome == Outcome.NOT_MASTER:
-            return Answer(0, Outcome.NOTHING)
-        return answer
+        if answer.outcome != Outcome.NOT_MASTER:
+            return answer
+        again = await self._ask(directory, Question(0, What.MASTER, name), deadline)
+        if again.outcome != Outcome.FOUND:
+            return again
+        same = again.master == found.master
+        return Answer(0, Outcome.NOTHING if same else Outcome.NOT_MASTER)
 
     async def _ask(self, member: str, question: Question, deadline: float) -> Answer:
         """Ask one member, perhaps oneself. Raises HostDown if it does not answer; one that is not in
@@ -333,6 +337,8 @@ class Queries:
             return self._answer_master(question)
         block = node.blocks.get(name)
         if block is None:
+            if node.is_being_made(root_of(name)):
+                return Answer(serial, Outcome.NOT_NOW)
             here = node.master_hint(name) == node.member
             return Answer(serial, Outcome.NOTHING if here else Outcome.NOT_MASTER)
         if what == What.FACTS:

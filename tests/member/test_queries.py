@@ -13,6 +13,7 @@ from clufs.limits import QUERIES_MAX
 from clufs.member.facts import BlockFacts
 from clufs.member.queries import Answer, Question, What
 from clufs.timeouts import QUERY_LATE_S, QUERY_S
+from tests.dlm.cluster import make_eager
 from tests.member.asking import BEGIN_S, Asking
 
 HERE, THERE, THIRD = "provolone", "polishham", "pepicelli"
@@ -193,6 +194,49 @@ async def test_a_sequencer_holds_while_its_lock_does_in_that_mode() -> None:
     asking.says(THIRD, "carl", "UN", name)
     asking.settle()
     assert not await asking.queries[HERE].holds(name, "EX", number)
+
+
+@pytest.mark.parametrize("directory", [HERE, THERE, THIRD])
+async def test_a_lock_that_stands_is_known_to_all_while_its_master_changes(
+    directory: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whoever asks, and whatever has been said of the move by then: nobody hears of no lock."""
+    make_eager(monkeypatch, 4)
+    name = name_known_by(directory)
+    for seed in range(3):
+        for delivered in range(20):
+            asking = Asking(seed)
+            asking.says(THERE, "anna", "EX", name)
+            asking.settle()
+            number = asking.lock(THERE, "anna", name).number
+            for _ in range(3):
+                asking.says(HERE, "bert", "NL", name)
+                asking.settle()
+            asking.says(HERE, "bert", "NL", name)
+            asking.says(HERE, "bert", "NL", name)
+            for _ in range(delivered):
+                if any(asking.wires.values()):
+                    asking.deliver()
+            found: list[object] = []
+
+            async def ask(
+                member: str,
+                asking: Asking = asking,
+                number: int = number,
+                found: list[object] = found,
+            ) -> None:
+                facts = await asking.queries[member].facts(name)
+                assert facts is not None
+                found.append(facts.group_mode)
+                found.append(await asking.queries[member].holds(name, "EX", number))
+
+            async with trio.open_nursery() as nursery:
+                for member in (HERE, THERE, THIRD):
+                    nursery.start_soon(ask, member)
+                await trio.testing.wait_all_tasks_blocked()
+                asking.settle()
+            assert found.count("EX") == found.count(True) == 3
+            assert asking.master(name) == HERE, "it has moved"
 
 
 async def test_a_member_that_does_not_answer_is_waited_for_once(
