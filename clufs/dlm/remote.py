@@ -35,6 +35,10 @@ class RemoteBlock(ResourceBlock):
         self.is_stale = False
         self.writer: Id | None = None
 
+    def blocks_others(self, lock: Lock) -> bool:
+        """Of requests of other members the master tells, once for each grant: not when they are gone."""
+        return (lock.granted is not None and lock.notified) or super().blocks_others(lock)
+
 
 class Copy(Lock):
     """A lock whose master is another member; `rsb` is a RemoteBlock."""

@@ -106,6 +106,10 @@ class ResourceBlock(Chain):
                 return other
         return None
 
+    def blocks_others(self, lock: Lock) -> bool:
+        """Whether this lock's granted mode stands in the way of others, as far as this member knows."""
+        return self.blocks(lock) is not None
+
     def in_the_way(self, request: Request, asking: Lock | None = None) -> Iterator[Lock]:
         """The granted locks that exclude what this request, of the lock that asks, wants."""
         mask, ranges = INCOMPATIBLE_MASK[request.mode], request.ranges

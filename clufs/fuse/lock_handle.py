@@ -153,7 +153,7 @@ class LockHandle:
         events = READABLE
         if lock is None or lock.wanted is None:
             events |= WRITABLE
-        if lock is not None and lock.rsb.blocks(lock) is not None:
+        if lock is not None and lock.rsb.blocks_others(lock):
             events |= select.POLLPRI
         if lock is not None and lock.granted is not None and not self.service.quorate:
             events |= select.POLLERR

@@ -163,6 +163,24 @@ def test_notifications_reach_a_holder_elsewhere() -> None:
     assert cluster.lock(B, "q").notified
 
 
+def test_a_holder_elsewhere_knows_that_it_blocks_somebody_until_it_is_granted_anew() -> None:
+    cluster = Cluster()
+    cluster.says(A, "p", "NL")
+    cluster.settle()
+    cluster.says(B, "q", "EX notify")
+    cluster.settle()
+    lock = cluster.lock(B, "q")
+    assert not lock.rsb.blocks_others(lock)
+    cluster.says(C, "r", "EX")
+    cluster.settle()
+    assert cluster.master() == A
+    assert lock.rsb.blocks_others(lock)
+    cluster.says(B, "q", "NL notify")
+    cluster.settle()
+    assert cluster.lock(C, "r").granted is Mode.EX
+    assert not lock.rsb.blocks_others(lock)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_end_of_an_owner_releases_its_locks_everywhere(seed: int) -> None:
     cluster = Cluster(seed)
