@@ -9,10 +9,10 @@ Moves of one tree come one after the other, whatever the streams do. The new mas
 can only then give the tree away, when all who have to know have heard of the move and told it so:
 each home and the directory member. So what any of them hears of a later move, or says of the tree
 from then on, comes after. What can still be under way is Built, which comes before all else from
-the one who sent it, and to the old master what homes had asked before they heard: it serves none
-of that, and takes the tree back only when each of them has told it, too, that nothing of the kind
-follows. Nobody takes a tree before it has heard the end of the earlier moves that it took part in. A view
-that comes in between ends the move (see interrupted).
+the one who sent it, and to the old master what homes, the new master among them, had asked before
+they heard: it serves none of that, and takes the tree back only when each of them has told it, too,
+that nothing of the kind follows. Nobody takes a tree before it has heard the end of the earlier
+moves that it took part in. A view that comes in between ends the move (see interrupted).
 """
 
 from __future__ import annotations
@@ -81,8 +81,10 @@ class Departed:
     view: int = 0
 
     def is_asked_anew(self, sender: str, message: Ask | Withdraw) -> bool:
-        """Whether the new master, or whoever rebuilds the tree, is asked this by its home."""
-        return sender in self.deaf and (not self.view or message.view < self.view)
+        """Whether the new master, or whoever rebuilds the tree, is asked this by its home; the new
+        master itself has told by Built that it asks here no more."""
+        deaf = sender in self.deaf or (sender == self.master and not self.is_built)
+        return deaf and (not self.view or message.view < self.view)
 
 
 class Mover(Handing, abc.ABC):

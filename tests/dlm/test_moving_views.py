@@ -227,6 +227,39 @@ def test_what_was_asked_anew_and_given_up_is_not_served_by_the_old_master() -> N
     finish(cluster, name)
 
 
+def test_what_the_new_master_had_asked_and_given_up_is_not_served_by_the_old_master() -> None:
+    """It had asked the old master, which has kept that, and masters the tree once more in the next view."""
+    name = name_with(MEMBERS, OLD)
+    cluster = Views(0, MEMBERS)
+    for member in MEMBERS:
+        cluster.start(member)
+    cluster.install()
+    come_to_rest(cluster)
+    cluster.says(OLD, "keeper", "NL", name)
+    while not is_offered(cluster):
+        deliver_all(cluster, (OLD, NEW))
+        for line in ("NL", "UN"):
+            cluster.says(NEW, "worker", line, name)
+            deliver_all(cluster, (NEW, OLD))
+    deliver_all(cluster, (OLD, NEW))
+    cluster.says(NEW, "late", "EX", name)
+    deliver_all(cluster, (NEW, OLD))
+    cluster.deliver((OLD, NEW))
+    assert not cluster.nodes[OLD].blocks
+    cluster.withdraws(NEW, "late", name)  # nobody has to be told: it is to decide that itself
+    cluster.install()
+    for member in MEMBERS:
+        cluster.learn(member)
+    assert finish(cluster, name) == OLD
+
+
+def deliver_all(cluster: Views, *pairs: tuple[str, str]) -> None:
+    for pair in pairs:
+        while cluster.post.get(pair):
+            cluster.deliver(pair)
+            cluster.check()
+
+
 def test_undisturbed_it_arrives() -> None:
     cluster = moving(0)
     come_to_rest(cluster)
