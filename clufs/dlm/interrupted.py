@@ -57,7 +57,8 @@ class Interrupted(Mover, abc.ABC):
         return lost
 
     def _in_doubt(self) -> list[bytes]:
-        return list(dict.fromkeys([*super()._in_doubt(), *self._departed]))
+        departed = (root for root, one in self._departed.items() if not one.is_built)
+        return list(dict.fromkeys([*super()._in_doubt(), *departed]))
 
     def _hand_in(self, now: float, masters: dict[bytes, str]) -> Effects:
         moved = {root: master for root, master in masters.items() if root in self._moved}

@@ -232,6 +232,11 @@ class Mover(Handing, abc.ABC):
 
     def _on_built(self, now: float, sender: str, message: Built) -> Sequence[Effect]:
         root = message.name
+        self._note_built(root, sender)
+        return self._departure_over(now, root) if root in self._departed else []
+
+    def _note_built(self, root: bytes, sender: str) -> None:
+        """Its new master has the tree: nothing of it is in doubt here."""
         block = self.copies.get(root)
         if self._moved.get(root) == sender:
             del self._moved[root]
@@ -243,10 +248,8 @@ class Mover(Handing, abc.ABC):
         if heard is not None and heard.master == sender:
             del self._last_heard[root]
         departed = self._departed.get(root)
-        if departed is None or departed.master != sender:
-            return []
-        departed.is_built, departed.words = True, ()
-        return self._departure_over(now, root)
+        if departed is not None and departed.master == sender:
+            departed.is_built, departed.words = True, ()
 
     def _departure_over(self, now: float, root: bytes) -> Sequence[Effect]:
         departed = self._departed[root]

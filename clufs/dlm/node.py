@@ -231,9 +231,8 @@ class Node(Interrupted):
         if self.suspended or message.view > self.view:
             self._early.append(event)
             return []
-        joined = self._joined.get(event.member)
-        if joined is None or message.view < joined:
-            return []  # of a life that is gone
+        if not self._is_there(event):
+            return []
         if message.view != self.view and type(message) not in _OUTLIVES_A_VIEW:
             return []
         if isinstance(message, _NUMBERED):
@@ -243,6 +242,11 @@ class Node(Interrupted):
                 return []
         return self._hear(now, event.member, message)
 
+    def _is_there(self, event: Received) -> bool:
+        """Whether the life that has sent this is in the view."""
+        joined = self._joined.get(event.member)
+        return joined is not None and joined <= event.message.view
+
     def _hear(self, now: float, sender: str, message: Message) -> Sequence[Effect]:
         answer = self._answers.get(type(message))
         if answer is not None:
@@ -251,6 +255,14 @@ class Node(Interrupted):
         return effects if isinstance(message, _NUMBERED) else _without_past(effects)
 
     def _view_installed(self, now: float, event: ViewInstalled) -> Sequence[Effect]:
+        for received in self._early:  # in time for what this member tells to be in doubt
+            message = received.message
+            if (
+                isinstance(message, Built)
+                and message.view <= self.view
+                and self._is_there(received)
+            ):
+                self._note_built(message.name, received.member)
         effects = [*self._install(now, event), *self.survey.installed()]
         return [*effects, *self._take_early(now)]
 

@@ -23,6 +23,7 @@ be alive but not have built it, or have built it without everybody knowing; so u
 `Settled`, homes count the tree as unsettled. If nobody says in Masters that it masters the
 tree, its directory member asks all members for their copies (Gather, Gathered). They answer
 when they have End from everybody themselves: no answer of a former master is on its way then.
+What its master has given up in this view has had no lock since: nothing that is told of it counts.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ from clufs.dlm.messages import (
     Unsettled,
     Withdraw,
 )
+from clufs.dlm.rebuild import Collected
 from clufs.dlm.telling import Telling, batches
 from clufs.limits import SEQUENCE_COUNT_BITS
 
@@ -68,10 +70,19 @@ class Recovery(Telling, abc.ABC):
 
     _awaited: the members whose End is missing; this one while it has not told all. _gathering: the
     trees whose copies all members are asked for. _gathered_by: the members that have not sent them
-    yet. _recovering: not all trees are there yet.
+    yet. _without_locks: what its master has given up, with no lock on it, while not all was heard.
+    _recovering: not all trees are there yet.
     """
 
-    __slots__ = ("_awaited", "_gathered_by", "_gathering", "_joined", "_rebuilt", "_recovering")
+    __slots__ = (
+        "_awaited",
+        "_gathered_by",
+        "_gathering",
+        "_joined",
+        "_rebuilt",
+        "_recovering",
+        "_without_locks",
+    )
 
     def __init__(self, member: str, view: int, incarnation: int, members: Sequence[Life]) -> None:
         super().__init__(member, view, incarnation)
@@ -82,6 +93,7 @@ class Recovery(Telling, abc.ABC):
         self._awaited: set[str] = set()
         self._gathering: dict[bytes, None] = {}
         self._gathered_by: set[str] = set()
+        self._without_locks: set[bytes] = set()
         self._rebuilt = (0, 0)
         self._recovering = False
         self.suspended = self._frozen = view == 0
@@ -200,6 +212,7 @@ class Recovery(Telling, abc.ABC):
             del self._joined[member]
         self._awaited = set(self.members)
         self._gathering, self._gathered_by, self._noted = {}, set(), {}
+        self._without_locks.clear()
         self._work.clear()
         self._collected.clear()
         self._unbuilt = {}
@@ -233,6 +246,11 @@ class Recovery(Telling, abc.ABC):
         self._noted.update(dict.fromkeys(message.names))
         return []
 
+    def _forget_master(self, root: bytes, member: str, floor: int) -> None:
+        super()._forget_master(root, member, floor)
+        if self._awaited:
+            self._without_locks.add(root)
+
     def _on_end(self, now: float, sender: str, message: End) -> Sequence[Effect]:
         return [*self._has_told(now, sender), *self._work_on(now)]
 
@@ -244,6 +262,7 @@ class Recovery(Telling, abc.ABC):
         """End has come from everybody, and all has been told."""
         masters = self.directory.masters
         self._gathering = gathering = {root: None for root in self._noted if root not in masters}
+        self._without_locks &= gathering.keys()
         for root in gathering:
             self._collected.pop(root, None)
         self._unbuilt = dict.fromkeys(self._collected)
@@ -299,6 +318,8 @@ class Recovery(Telling, abc.ABC):
         return [*self._all_gathered(now), *self._work_on(now)]
 
     def _all_gathered(self, now: float) -> Effects:
+        for root in self._without_locks:  # whatever others knew of it has ended with its last lock
+            self._collected.setdefault(root, Collected()).known = frozenset()
         self._unbuilt.update(self._gathering)
         self._gathering = {}
         self._work += (self._rebuild, self._recovered)

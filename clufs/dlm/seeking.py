@@ -306,7 +306,7 @@ class Seeking(Unheard, abc.ABC):
         member = directory_member(root, self.members)
         if member != self.member:
             return [Send(member, Dropped(self.view, root, self._sequence))]
-        self.directory.dropped(root, member)
+        self._forget_master(root, member, self._sequence)
         return []
 
 

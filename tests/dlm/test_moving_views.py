@@ -11,6 +11,7 @@ from clufs.dlm.interface import Resumed
 from clufs.dlm.modes import Mode
 from clufs.dlm.moves import Offer
 from clufs.limits import REMASTER_LOCKED_AFTER
+from tests.dlm.cluster import make_eager
 from tests.dlm.views import Views
 
 OLD, NEW, THIRD, FOURTH = MEMBERS = ("provolone", "polishham", "pepicelli", "prosciutto")
@@ -253,11 +254,87 @@ def test_what_the_new_master_had_asked_and_given_up_is_not_served_by_the_old_mas
     assert finish(cluster, name) == OLD
 
 
+@pytest.mark.parametrize("heard", ["late", "before the homes"])
+def test_a_tree_that_was_built_and_has_ended_is_not_rebuilt(
+    heard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old master has heard Built, but not what all homes have to say; or it hears it without quorum.
+    In the next view nobody has the name any more, and a new lock finds a valid value."""
+    name = name_with(MEMBERS, NEW)
+    cluster = given_away(name)
+    if heard == "late":
+        deliver_all(cluster, (THIRD, OLD))
+        cluster.suspend(OLD)
+    deliver_all(cluster, (NEW, OLD))
+    cluster.says(NEW, "worker", "UN", name)
+    give_up(cluster, name, monkeypatch)
+    cluster.says(OLD, "late", "PR", name)
+    check_value_after_view(cluster, name)
+
+
+def test_a_tree_that_ends_in_the_next_view_before_others_are_in_doubt_has_a_fresh_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old master hears Built only after it has said that it is in doubt."""
+    name = name_with(MEMBERS, NEW)
+    cluster = given_away(name)
+    cluster.says(NEW, "worker", "UN", name)
+    cluster.says(OLD, "late", "PR", name)
+    cluster.install()
+    for member in (FOURTH, NEW, THIRD):
+        cluster.learn(member)
+    give_up(cluster, name, monkeypatch)
+    cluster.learn(OLD)
+    check_value(cluster, name)
+
+
+def given_away(name: bytes) -> Views:
+    """polishham has built the tree, as provolone has yet to hear; it holds NL, pepicelli PR."""
+    cluster = Views(0, MEMBERS)
+    for member in MEMBERS:
+        cluster.start(member)
+    cluster.install()
+    come_to_rest(cluster)
+    for member, who in ((OLD, "keeper"), (THIRD, "reader")):
+        cluster.says(member, who, "PR", name)
+        come_to_rest(cluster)
+    cluster.says(NEW, "worker", "NL", name)
+    come_to_rest(cluster)
+    cluster.says(OLD, "keeper", "UN", name)
+    offer(cluster, name)
+    deliver_all(cluster, (OLD, NEW), (NEW, OLD), (OLD, NEW), (OLD, THIRD), (OLD, FOURTH))
+    deliver_all(cluster, (THIRD, NEW), (FOURTH, NEW), (NEW, THIRD))
+    assert name in cluster.nodes[NEW].blocks
+    return cluster
+
+
+def give_up(cluster: Views, name: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last lock is released at home, and its master gives the name up: another does the work."""
+    make_eager(monkeypatch, 1)
+    cluster.says(THIRD, "reader", "UN", name)
+    deliver_all(cluster, (THIRD, NEW), (NEW, FOURTH))
+    assert cluster.nodes[NEW].master_hint(name) is None
+
+
 def deliver_all(cluster: Views, *pairs: tuple[str, str]) -> None:
     for pair in pairs:
         while cluster.post.get(pair):
             cluster.deliver(pair)
             cluster.check()
+
+
+def check_value_after_view(cluster: Views, name: bytes) -> None:
+    cluster.install()
+    for member in MEMBERS:
+        cluster.learn(member)
+    check_value(cluster, name)
+
+
+def check_value(cluster: Views, name: bytes) -> None:
+    come_to_rest(cluster)
+    (block,) = [node.blocks[name] for node in cluster.nodes.values() if name in node.blocks]
+    assert (block.value, block.valid) == (b"", True)
+    assert cluster.lock(OLD, "late", name).granted is Mode.PR
 
 
 def test_undisturbed_it_arrives() -> None:
