@@ -235,12 +235,6 @@ class TooManyRanges(RequestError):
     errno = errno.ENOLCK
 
 
-class NoLocksHere(RequestError):
-    """flock(2) and fcntl(2) locks cannot be given clusterwide here (ENOLCK)."""
-
-    errno = errno.ENOLCK
-
-
 class ProgramError(ClufsError):
     """A program cannot go on; its message is the one sentence on standard error."""
 

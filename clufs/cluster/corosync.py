@@ -34,18 +34,18 @@ _DISPATCHED_AT_ONCE = 64
 
 
 class CorosyncEngine:
-    """One process of the CPG group `clufs`.
+    """One process of a CPG group.
 
     run() may be called once. After EngineLost nothing more is told and run() returns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group: str = GROUP) -> None:
         """Read the cluster from cmap. Raises MissingPart (no corosync) or ConfigError."""
         found, _ = corosync_config.read()
         self.cluster_name = found.cluster_name
         self.peers: tuple[Peer, ...] = found.peers
         self._reports: deque[Report] = deque()
-        self._group = _Group(self._reports)
+        self._group = _Group(self._reports, group)
         self.me = self._own_peer()
         self._outgoing: deque[bytes] = deque()
         self._more_to_send = trio.Event()
@@ -147,9 +147,10 @@ class _Group(_Source):
 
     name = "cpg"
 
-    def __init__(self, reports: deque[Report]) -> None:
+    def __init__(self, reports: deque[Report], group: str) -> None:
         """Connect; nothing is joined yet. Raises MissingPart."""
         ffi = lib.ffi
+        self.group = group
         self.library = lib.cpg()
         self._reports = reports
         self._ring: RingId | None = None
@@ -176,11 +177,11 @@ class _Group(_Source):
         lib.checked("cpg_local_get", self.library.cpg_local_get(self.handle[0], found))
         return int(found[0])
 
-    def join(self, group: str = GROUP) -> None:
+    def join(self) -> None:
         """Join the group; waits while corosync is busy. Raises CorosyncError."""
         name = lib.ffi.new("struct cpg_name *")
-        name.length = len(group)
-        name.value = group.encode()
+        name.length = len(self.group)
+        name.value = self.group.encode()
         lib.checked("cpg_join", self.library.cpg_join(self.handle[0], name))
 
     def send(self, data: bytes) -> bool:

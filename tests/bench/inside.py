@@ -140,8 +140,8 @@ class Inside:
     def multicast_us(self, calls: int) -> float:
         """The median time until corosync brings back what was said, at its place in the order of all."""
         reports: deque[Report] = deque()
-        group = _Group(reports)
-        group.join("clufs-bench")
+        group = _Group(reports, "clufs-bench")
+        group.join()
 
         def multicast() -> None:
             reports.clear()

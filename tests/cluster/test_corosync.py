@@ -19,8 +19,7 @@ import json, sys, trio
 from dataclasses import astuple
 from clufs.cluster import corosync
 
-corosync.GROUP = "engines"
-engine = corosync.CorosyncEngine()
+engine = corosync.CorosyncEngine("engines")
 
 def tell(report):
     values = [v.decode() if isinstance(v, bytes) else v for v in astuple(report)]

@@ -392,16 +392,19 @@ for _ in range(int(sys.argv[2])):
 async def test_what_a_lock_and_its_release_cost(
     clu: Mounted, name: bytes, code: str, questions: int, requests: int
 ) -> None:
-    """By path the question whether the name exists comes on top: 2 messages; nothing else asks."""
+    """By path the question whether the name exists comes on top: 2 messages; nothing else asks.
+
+    So few that the lock's master does not move here.
+    """
     clu.holds(THERE, "NL", name)
     counts = []
-    for cycles in (1, 11, 31):
+    for cycles in (1, 6, 16):
         messages, sent = clu.messages, clu.sent
         assert await clu.runs(code, clu.path(name), cycles) == ""
         await until(lambda: not clu.nodes[HERE].copies and not clu.nodes[HERE].open_requests())
         counts.append((clu.messages - messages, clu.sent - sent))
     (asked, sent), (asked_more, sent_more) = counts[1:]
-    assert (asked_more - asked, sent_more - sent) == (20 * questions, 20 * requests)
+    assert (asked_more - asked, sent_more - sent) == (10 * questions, 10 * requests)
 
 
 async def test_a_write_that_waits_for_others_dies_of_a_signal(clu: Mounted, name: bytes) -> None:
