@@ -333,7 +333,10 @@ class Mover(Handing, abc.ABC):
 
     def _looked_up(self, now: float, message: LookedUp) -> Sequence[Effect]:
         root = message.name
-        if root in self._moved:  # the old master has said more than the directory knew
+        arrival = self._arriving.get(root)
+        if arrival is not None and arrival.homes is not None:
+            message = replace(message, master=self.member)
+        elif root in self._moved:  # the old master has said more than the directory knew
             message = replace(message, master=self._moved[root])
         if message.master != self.member or not self._is_between(root):
             return super()._looked_up(now, message)

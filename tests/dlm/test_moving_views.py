@@ -254,6 +254,29 @@ def test_what_the_new_master_had_asked_and_given_up_is_not_served_by_the_old_mas
     assert finish(cluster, name) == OLD
 
 
+def test_the_new_master_asks_the_old_one_nothing_once_it_has_heard() -> None:
+    """The directory has not heard yet, and names the old master."""
+    name = name_with(MEMBERS, FOURTH)
+    cluster = Views(0, MEMBERS)
+    for member in MEMBERS:
+        cluster.start(member)
+    cluster.install()
+    come_to_rest(cluster)
+    cluster.says(OLD, "keeper", "NL", name)
+    come_to_rest(cluster)
+    while not is_offered(cluster):
+        deliver_all(cluster, (OLD, NEW), (NEW, FOURTH), (FOURTH, NEW))
+        for line in ("NL", "UN"):
+            cluster.says(NEW, "worker", line, name)
+            deliver_all(cluster, (NEW, FOURTH), (FOURTH, NEW), (NEW, OLD))
+    deliver_all(cluster, (OLD, NEW), (NEW, OLD), (OLD, NEW))
+    assert not cluster.nodes[OLD].blocks and not cluster.nodes[NEW].blocks
+    cluster.says(NEW, "late", "PR", name)
+    deliver_all(cluster, (NEW, FOURTH), (FOURTH, NEW), (NEW, OLD))
+    come_to_rest(cluster)
+    assert cluster.lock(NEW, "late", name).granted is Mode.PR
+
+
 @pytest.mark.parametrize("heard", ["late", "before the homes"])
 def test_a_tree_that_was_built_and_has_ended_is_not_rebuilt(
     heard: str, monkeypatch: pytest.MonkeyPatch
