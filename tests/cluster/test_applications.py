@@ -1,7 +1,5 @@
 """Applications on a real lab: they run, move and come back, and never on two members at once."""
 
-import os
-import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ from clufs.actions import cgroup
 from clufs.actions.record import Record
 from tests.cluster.applications import RESOURCES, Application
 from tests.cluster.lab import NAMES, Lab, within
-from tests.cluster.torture.faults import draw, make_whole, strike
+from tests.cluster.torture.faults import make_whole
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -171,37 +169,3 @@ def _planner(lab: Lab, at: str = THIRD) -> str:
 def _held(lab: Lab, name: str, member: str) -> bool:
     report = lab.sh(member, f"cat /clu/status/locks/.caa/app/{name} 2> /dev/null || :")
     return f"GRANTED EX - {member}" in report
-
-
-@pytest.mark.timeout(400)
-def test_random_faults_leave_nothing_down_and_nothing_twice(lab: Lab, tmp_path: Path) -> None:
-    """FAULTS=1000 SEED=1 makes a night of it."""
-    faults, seed = int(os.environ.get("FAULTS", "3")), int(os.environ.get("SEED", "1"))
-    dice = random.Random(seed)
-    made = []
-    for name in ("one", "two", "three"):
-        (tmp_path / name).mkdir()
-        made.append(Application(lab, tmp_path / name, name, CHECK_INTERVAL=2))
-        made[-1].write("target", "ONLINE")
-    for number in range(faults):
-        where = f"fault {number} of SEED={seed}"
-        _meddle(lab, dice)
-        fault = draw(dice)
-        strike(lab, fault)
-        _meddle(lab, dice)
-        assert make_whole(lab, lambda member: None) == "", f"{where}: {fault.name}"
-        for app in made:
-            assert not app.doubled, f"{where}: {fault.name}: {app.story}"
-            said = app.says("target"), app.says("state"), app.says("history")
-            assert app.is_as_wanted(60), f"{where}: {fault.name}: {app.name} {said}"
-    for app in made:
-        app.end()
-
-
-def _meddle(lab: Lab, dice: random.Random) -> None:
-    """Somebody wants something, wherever that may be possible."""
-    member, other = dice.sample(NAMES, 2)
-    name = dice.choice(("one", "two", "three"))
-    order = dice.choice(("start", "start", "stop", "relocate", f"start -c {other}"))
-    line = f"timeout 5 sh -c 'echo {order} > {RESOURCES}/{name}/control'"
-    lab.run("exec", member, "--", "sh", "-c", line)
