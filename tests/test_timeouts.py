@@ -29,6 +29,13 @@ def test_the_table_is_what_the_defaults_make() -> None:
     assert {name for _, name in rows} == properties
 
 
+def test_a_command_outlives_the_leader_of_the_registry() -> None:
+    """Its leader may be who stands still or is cut off: with the others it goes on record all the same."""
+    defaults = QuorumTimeline(*corosync(3))
+    for gone_s in (defaults.view_s, defaults.standing_view_s):
+        assert gone_s + timeouts.FORMING_S < timeouts.PROPOSE_S
+
+
 @pytest.mark.parametrize(
     ("members", "token_ms", "peer_dead_s", "kill_s", "agent_s"),
     list(

@@ -223,9 +223,10 @@ MULTICAST_RETRY_MIN_S, MULTICAST_RETRY_MAX_S = 0.001, 0.02
 """corosync that is busy or forms a ring says TRY_AGAIN and does not tell when it is free: the first
 and the longest pause before a multicast is tried again."""
 
-PROPOSE_S = 5.0
-"""How long mkdir(2) and its like wait for their entry in the registry: while corosync stands still they
-would wait as long, and who waits in them cannot be killed."""
+PROPOSE_S = 12.0
+"""How long mkdir(2) and its like wait for their entry in the registry: longer than it takes to go on without
+a member that is cut off or stands still (`QuorumTimeline`), which may be the leader of the registry. While
+corosync itself stands still they would wait as long, and who waits in them cannot be killed."""
 
 ENGINE_CLOSE_S = 0.5
 """How long the end of a life waits for corosync's library: it may wait for a corosync that is gone
