@@ -202,3 +202,10 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """)
+
+
+def marks_in(tmp_path: Path) -> Path:
+    """A directory where programs leave their pids."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    return marks

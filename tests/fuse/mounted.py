@@ -207,6 +207,7 @@ async def until(condition: Callable[[], object]) -> None:
             await trio.sleep(0.005)
 
 
+FLOCK = "fcntl.flock(os.open(sys.argv[1], os.O_RDWR), int(sys.argv[2]))"
 WRITE = """
 fd = os.open(sys.argv[1], os.O_WRONLY)
 try:
