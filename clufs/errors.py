@@ -387,3 +387,19 @@ class BadBlock(LunError):
     def __init__(self, flaw: str, detail: str = "") -> None:
         super().__init__(f"{flaw}: {detail}" if detail else str(flaw))
         self.flaw = flaw
+
+
+class QuorumDiskLost(LunError):
+    """What this member held of the quorum disk is over for ever: another took it, or it let go itself (EIO)."""
+
+
+class QuorumDiskHeld(LunError):
+    """Another member holds the quorum disk, or begins to, and lives as far as its LUNs tell (EBUSY)."""
+
+    errno = errno.EBUSY
+
+
+class ShareFull(LunError):
+    """No room for one more record in the quorum disk's journal: nothing was written, a checkpoint is due (ENOSPC)."""
+
+    errno = errno.ENOSPC

@@ -462,3 +462,15 @@ LUN_SHOW_S = 2.0
 
 LUN_FRESH_S = 1.0
 """stat(2) of such a file may show the size of an answer that old: an open always asks, and its fstat(2) need not."""
+
+QUORUM_DISK_SURE_S = 1.0
+"""How long from the beginning of a beat that reached a majority of the LUNs its member may cast the disk's votes:
+a membership change is decided within 2 s, so a keeper that lost the disk must be silent well before."""
+
+QUORUM_DISK_LOOK_S = 0.3
+"""From one beat of the quorum disk's keeper to the next, and from one look of the others: three are tried before
+one ends QUORUM_DISK_SURE_S."""
+
+QUORUM_DISK_DEAD_S = 1.5
+"""A beat that stands still for so long, on the looker's clock, lets another take the disk: QUORUM_DISK_SURE_S of the
+keeper's clock, which may run apart by CLOCK_DRIFT, and one QUORUM_DISK_LOOK_S are over then."""
