@@ -153,6 +153,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: Storage = Storage()
     luns: Annotated[tuple[Lun, ...], msgspec.Meta(max_length=LUNS_MAX)] = ()
 
+    @property
+    def own_luns(self) -> tuple[Lun, ...]:
+        """Those that carry clufs' own layout."""
+        return tuple(lun for lun in self.luns if lun.role == "clufs")
+
 
 def load(path: str | Path | None) -> Config:
     """Read clufs.toml at `path`, or return the defaults for None.
@@ -198,7 +203,7 @@ def _look_at_luns(path: str | Path, config: Config) -> None:
                 shown = url.rpartition("@")[2] if url.startswith("iscsi") else url
                 raise ConfigError(f"{path}: luns[{at}]: {shown} is also in luns[{named[url]}]")
             named[url] = at
-    own = sum(lun.role == "clufs" for lun in luns)
+    own = len(config.own_luns)
     if own not in OWN_LUNS:
         raise ConfigError(f"{path}: luns: {own} of role `clufs`, there may be 0, 1, 3 or 5")
     fences = any(isinstance(agent, LunAgent) for agent in config.fencing.agents)

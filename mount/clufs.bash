@@ -138,6 +138,10 @@ _clufs_lab() {
         mapfile -t COMPREPLY < <(compgen -W 'corosync' -- "$cur")
         return
         ;;
+    --fence-by)
+        mapfile -t COMPREPLY < <(compgen -W 'keeper luns' -- "$cur")
+        return
+        ;;
     --members | --luns | --own-luns | --array | --seconds) return ;;
     --path)
         mapfile -t COMPREPLY < <(compgen -W '1 2' -- "$cur")
@@ -146,7 +150,7 @@ _clufs_lab() {
     esac
     case $action in
     tour) words='--fast --dir' ;;
-    up) words='--members --luns --own-luns --array --engine --dir' ;;
+    up) words='--members --luns --own-luns --array --fence-by --quorum-disk --engine --dir' ;;
     lun) words='--member --path --seconds --dir' ;;
     kill | pause | resume | restart) words='--what --dir' ;;
     *) words='--dir' ;;

@@ -219,6 +219,8 @@ def test_the_unit_is_what_the_daemon_needs() -> None:
         ("clufs lun format --m", {"--members"}),
         ("clufs lab re", {"resume", "restart"}),
         ("clufs lab up --m", {"--members"}),
+        ("clufs lab up --quorum", {"--quorum-disk"}),
+        ("clufs lab up --fence-by ", {"keeper", "luns"}),
         ("clufs lab tour -", {"--fast", "--dir"}),
         ("clufs lab kill m --what ", {"clufsd", "corosync", "member"}),
         ("clufs lab exec m -- tru", {"true"}),

@@ -22,7 +22,7 @@ def examine(machine: Machine, config: Config) -> Iterator[Finding]:
     program = shutil.which("corosync", path=machine.search_path)
     yield Finding(program is not None, program or "corosync", INSTALL)
     yield check_libraries()
-    names, finding = check_nodelist()
+    names, finding = check_nodelist(len(config.own_luns))
     yield finding
     yield check_keys(config.engine.keys, names)
     yield from check_agents(machine, config)
@@ -39,16 +39,18 @@ def check_libraries() -> Finding:
     return Finding(True, what)
 
 
-def check_nodelist() -> tuple[list[str], Finding]:
+def check_nodelist(own_luns: int) -> tuple[list[str], Finding]:
     """corosync runs, with a configuration that clufs can use; the members' names, empty if not."""
     try:
-        found, _ = corosync_config.read()
+        found, votes = corosync_config.read()
+        corosync_config.refuse_votes_without_disk(votes.disk, own_luns)
     except ConfigError as error:
         return [], Finding(False, f"a usable cluster ({error})", "correct corosync.conf(5)")
     except ClufsError as error:
         return [], Finding(False, f"corosync running ({error})", "systemctl start corosync")
     names = [peer.name for peer in found.peers]
-    return names, Finding(True, f"cluster {found.cluster_name}: {' '.join(names)}")
+    disk = f", and a disk with {votes.disk} votes" if votes.disk else ""
+    return names, Finding(True, f"cluster {found.cluster_name}: {' '.join(names)}{disk}")
 
 
 def check_keys(directory: str, names: list[str]) -> Finding:

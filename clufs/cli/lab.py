@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         default="keeper",
         help="what makes a lost member harmless: the lab's keeper kills it, or the LUNs refuse its writes (keeper)",
     )
+    up.add_argument(
+        "--quorum-disk",
+        action="store_true",
+        help="clufs' own LUNs have votes; 1 if none are asked for",
+    )
     up.add_argument("--engine", choices=("corosync",), default="corosync", help="corosync")
     execute = add("exec", "run a command in a member; its exit status and output are passed on")
     execute.add_argument("member", metavar="MEMBER")
@@ -127,12 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tour(Lab(arguments.dir or tour.DIR), arguments.fast)
     lab = Lab(arguments.dir or os.environ.get(DIRECTORY_VARIABLE) or DIR)
     if command == "up":
-        own = arguments.own_luns
-        by_lun = arguments.fence_by == "luns"
-        if by_lun and not (own and arguments.luns):
-            raise UsageError("--fence-by luns needs LUNs of both kinds: --luns 1 --own-luns 1")
-        luns = arguments.luns + own
-        cluster.up(lab, Facts(arguments.members, luns, own, arguments.array, by_lun))
+        cluster.up(lab, _facts(arguments))
         names = " ".join(member.name for member in lab.members())
         print(f"up in {lab.directory}: {names}")
     elif command == "down":
@@ -156,6 +156,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         return cluster.execute(lab, arguments.member, [os.environ.get("SHELL", "/bin/sh")])
     return 0
+
+
+def _facts(arguments: argparse.Namespace) -> Facts:
+    """What a lab is to be made of. Raises UsageError."""
+    members, luns, with_disk = arguments.members, arguments.luns, arguments.quorum_disk
+    own, by_lun = arguments.own_luns or int(with_disk), arguments.fence_by == "luns"
+    if by_lun and not (own and luns):
+        raise UsageError("--fence-by luns needs LUNs of both kinds: --luns 1 --own-luns 1")
+    if with_disk and members == 1:
+        raise UsageError("--quorum-disk needs at least two members")
+    return Facts(members, luns + own, own, arguments.array, by_lun, with_disk)
 
 
 def _lun(lab: Lab, arguments: argparse.Namespace) -> list[str]:

@@ -23,6 +23,7 @@ from clufs.cluster.interface import (
     Report,
     RingId,
 )
+from clufs.cluster.quorum_device import QuorumDevice
 from clufs.errors import ConfigError, MissingPart
 from clufs.limits import MULTICAST_MAX_BYTES
 from clufs.timeouts import ENGINE_CLOSE_S, MULTICAST_RETRY_MAX_S, MULTICAST_RETRY_MIN_S
@@ -41,9 +42,11 @@ class CorosyncEngine:
 
     def __init__(self, group: str = GROUP) -> None:
         """Read the cluster from cmap. Raises MissingPart (no corosync) or ConfigError."""
-        found, _ = corosync_config.read()
+        found, votes = corosync_config.read()
         self.cluster_name = found.cluster_name
         self.peers: tuple[Peer, ...] = found.peers
+        self.disk_votes = votes.disk
+        self._device = QuorumDevice(found.device_timeout_s) if votes.disk else None
         self._reports: deque[Report] = deque()
         self._group = _Group(self._reports, group)
         self.me = self._own_peer()
@@ -67,15 +70,25 @@ class CorosyncEngine:
         self._outgoing.append(data)
         self._more_to_send.set()
 
+    def vote(self, ring: RingId, cast: bool) -> None:
+        """Cast the disk's votes in that ring, or no longer; see Engine."""
+        if self._device is not None:
+            self._device.vote(ring, cast)
+
     async def run(self, tell: Callable[[Report], None]) -> None:
         """Join the group and report until cancelled or until EngineLost has been told."""
         quorum = None
         try:
             # corosync answers these calls when it can: not while it forms a ring, or is stopped.
+            if self._device is not None:
+                # What a former life cast ends before the quorum is told.
+                await trio.to_thread.run_sync(self._device.open, abandon_on_cancel=True)
             quorum = await trio.to_thread.run_sync(_Quorum, self._reports, abandon_on_cancel=True)
             await trio.to_thread.run_sync(self._group.join, abandon_on_cancel=True)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._send)
+                if self._device is not None:
+                    nursery.start_soon(self._device.run)
                 nursery.start_soon(self._receive, quorum, tell)
                 nursery.start_soon(self._receive, self._group, tell)
         except* lib.CorosyncError as errors:
@@ -86,11 +99,13 @@ class CorosyncEngine:
                 await trio.to_thread.run_sync(self._close, quorum, abandon_on_cancel=True)
 
     def _close(self, quorum: _Quorum | None) -> None:
+        if self._device is not None:
+            self._device.close()
         self._group.close()
         if quorum is not None:
             quorum.close()
 
-    async def _receive(self, source: _Source, tell: Callable[[Report], None]) -> None:
+    async def _receive(self, source: lib.Source, tell: Callable[[Report], None]) -> None:
         while True:
             await trio.lowlevel.wait_readable(source.fd)
             for _ in range(_DISPATCHED_AT_ONCE):
@@ -114,35 +129,7 @@ class CorosyncEngine:
                     delay_s = min(2 * delay_s, MULTICAST_RETRY_MAX_S)
 
 
-class _Source:
-    """A connection to corosync with a descriptor and events."""
-
-    name: str
-    library: Any
-    handle: Any
-    fd: int
-
-    def _opened(self) -> None:
-        fd = lib.ffi.new("int *")
-        get = getattr(self.library, f"{self.name}_fd_get")
-        lib.checked(f"{self.name}_fd_get", get(self.handle[0], fd))
-        self.fd = fd[0]
-
-    def dispatch(self) -> bool:
-        """Take one event; False if there is none. Raises CorosyncError when the engine is gone."""
-        call = f"{self.name}_dispatch"
-        code = getattr(self.library, call)(self.handle[0], lib.ONE_NONBLOCKING)
-        if code == lib.TRY_AGAIN:
-            return False
-        lib.checked(call, code)
-        return True
-
-    def close(self) -> None:
-        """Let go of it; corosync tells the others if it was joined."""
-        getattr(self.library, f"{self.name}_finalize")(self.handle[0])
-
-
-class _Group(_Source):
+class _Group(lib.Source):
     """The CPG group. Messages and configurations come from it in the one order of all members."""
 
     name = "cpg"
@@ -169,7 +156,7 @@ class _Group(_Source):
         code = self.library.cpg_model_initialize(self.handle, lib.MODEL_V1, self._model, ffi.NULL)
         if code != lib.OK:
             raise MissingPart(f"corosync lets nobody in: {lib.CorosyncError('cpg', code)}")
-        self._opened()
+        self.opened()
 
     def own_id(self) -> int:
         """This machine's node id."""
@@ -215,7 +202,7 @@ class _Group(_Source):
             self._reports.append(GroupChanged(self._ring, self._members))
 
 
-class _Quorum(_Source):
+class _Quorum(lib.Source):
     """votequorum's notifications."""
 
     name = "quorum"
@@ -238,7 +225,7 @@ class _Quorum(_Source):
             self.handle, lib.MODEL_V1, self._model, kind, ffi.NULL
         )
         lib.checked("quorum_model_initialize", code)
-        self._opened()
+        self.opened()
         flags = lib.TRACK_CHANGES_AND_CURRENT
         lib.checked("quorum_trackstart", self.library.quorum_trackstart(self.handle[0], flags))
 

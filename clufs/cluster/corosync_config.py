@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from clufs.cluster import libcorosync as lib
 from clufs.cluster.interface import Peer
 from clufs.errors import ConfigError, MissingPart
+from clufs.timeouts import QUORUM_DEVICE_TIMEOUT_S
 
 _KEY_MAX = 256
 _VALUE_MAX = 4096
@@ -17,6 +18,9 @@ _NODE_KEY = re.compile(r"nodelist\.node\.(\d+)\.(\w+)")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 _NOT_RUNNING = "corosync does not answer on this machine: start it (systemctl start corosync)"
+
+DEVICE_MODEL = "clufs"
+_MODEL = "quorum.device.model"
 
 _SPLIT = (
     (lib.FLAG_TWO_NODE, "two_node", "both members would be quorate once they lose each other"),
@@ -31,18 +35,20 @@ _SPLIT = (
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A cluster as corosync knows it."""
+    """A cluster as corosync knows it. device_timeout_s: how long it counts a quorum device's votes after a poll."""
 
     cluster_name: str
     peers: tuple[Peer, ...]
+    device_timeout_s: float = QUORUM_DEVICE_TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """votequorum's settings: its flags and the votes that it expects."""
+    """votequorum's settings: its flags, the votes that it expects, and those of the quorum disk."""
 
     flags: int
     expected: int
+    disk: int = 0
 
 
 def configuration(keys: Mapping[str, str | int]) -> Configuration:
@@ -60,7 +66,24 @@ def configuration(keys: Mapping[str, str | int]) -> Configuration:
     name = str(keys.get("totem.cluster_name") or "")
     if not name:
         raise ConfigError("corosync.conf: totem: cluster_name is not set")
-    return Configuration(name, tuple(peers))
+    _refuse_device(keys)
+    timeout_ms = int(keys.get("quorum.device.timeout", QUORUM_DEVICE_TIMEOUT_S * 1000))
+    return Configuration(name, tuple(peers), timeout_ms / 1000)
+
+
+def _refuse_device(keys: Mapping[str, str | int]) -> None:
+    """Another quorum device than ours, or one whose votes corosync does not expect until it has seen them."""
+    model = keys.get(_MODEL, "")
+    if model and model != DEVICE_MODEL:
+        raise ConfigError(
+            f"corosync.conf: quorum: device: model must be {DEVICE_MODEL}, not {model}: the quorum disk is the only"
+            " quorum device that knows what was agreed on"
+        )
+    if model and "quorum.device.votes" in keys and "quorum.expected_votes" not in keys:
+        raise ConfigError(
+            "corosync.conf: quorum: device: votes needs quorum: expected_votes, the sum of all: two halves could both"
+            " be quorate after a start; or leave votes away, then the disk has one vote less than there are nodes"
+        )
 
 
 def _peer(node: Mapping[str, str | int]) -> Peer:
@@ -89,19 +112,35 @@ def refuse_two_quorums(found: Configuration, votes: Votes) -> None:
     for flag, option, why in _SPLIT:
         if votes.flags & flag:
             raise ConfigError(f"corosync.conf: quorum: {option} must be off: {why}")
-    total = sum(peer.votes for peer in found.peers)
+    nodes = sum(peer.votes for peer in found.peers)
+    total = nodes + votes.disk
     if votes.expected < total:
+        whose = "its nodes and the quorum disk" if votes.disk else "its nodes"
         raise ConfigError(
-            f"corosync expects {votes.expected} votes, but its nodes have {total}:"
+            f"corosync expects {votes.expected} votes, but {whose} have {total}:"
             " two halves could both be quorate"
+        )
+    if votes.disk >= nodes:
+        raise ConfigError(
+            f"corosync.conf: quorum: device: {votes.disk} votes are too many: without the disk all nodes together,"
+            f" with {nodes}, would not be quorate"
+        )
+
+
+def refuse_votes_without_disk(votes: int, luns: int) -> None:
+    """Raise ConfigError if the quorum disk has votes, but no LUNs to be kept on."""
+    if votes and not luns:
+        raise ConfigError(
+            "corosync.conf has a quorum device, but clufs.toml no LUN of role `clufs` for the quorum disk to be on"
         )
 
 
 def read() -> tuple[Configuration, Votes]:
     """Ask the corosync on this machine. Raises MissingPart if it does not answer, or ConfigError."""
     try:
-        found = configuration(_cmap_keys())
-        votes = _votes()
+        keys = _cmap_keys()
+        found = configuration(keys)
+        votes = _votes(bool(keys.get(_MODEL)))
     except lib.CorosyncError as error:
         if error.code in (lib.LIBRARY, lib.TRY_AGAIN):
             raise MissingPart(_NOT_RUNNING) from error
@@ -110,14 +149,15 @@ def read() -> tuple[Configuration, Votes]:
     return found, votes
 
 
-def _votes() -> Votes:
+def _votes(with_device: bool) -> Votes:
     handle = lib.ffi.new("uint64_t *")
     so = lib.votequorum()
     lib.checked("votequorum_initialize", so.votequorum_initialize(handle, lib.ffi.NULL))
     try:
         info = lib.ffi.new("struct votequorum_info *")
         lib.checked("votequorum_getinfo", so.votequorum_getinfo(handle[0], 0, info))
-        return Votes(info.flags, info.node_expected_votes)
+        disk = info.qdevice_votes if with_device else 0
+        return Votes(info.flags, info.node_expected_votes, disk)
     finally:
         so.votequorum_finalize(handle[0])
 

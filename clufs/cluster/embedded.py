@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import trio
 
-from clufs.cluster.interface import Delivered, GroupChanged, Peer, QuorumChanged, Report
+from clufs.cluster.interface import Delivered, GroupChanged, Peer, QuorumChanged, Report, RingId
 from clufs.limits import MULTICAST_MAX_BYTES
 
 _ID = 1
@@ -22,6 +22,7 @@ class EmbeddedEngine:
         self.cluster_name = name
         self.me = Peer(_ID, name, "")
         self.peers: tuple[Peer, ...] = (self.me,)
+        self.disk_votes = 0
         self._outgoing: deque[bytes] = deque()
         self._more_to_send = trio.Event()
 
@@ -31,6 +32,9 @@ class EmbeddedEngine:
             raise ValueError(f"a multicast of {len(data)} bytes")
         self._outgoing.append(data)
         self._more_to_send.set()
+
+    def vote(self, ring: RingId, cast: bool) -> None:
+        """There is no disk: nothing is counted."""
 
     async def run(self, tell: Callable[[Report], None]) -> None:
         """Report the group of one and its quorum, then every message, until cancelled."""

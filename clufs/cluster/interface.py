@@ -80,9 +80,18 @@ class Engine(Protocol):
     cluster_name: str
     me: Peer
     peers: tuple[Peer, ...]
+    disk_votes: int
+    """The votes of the quorum disk, beside those of the peers; 0 without one."""
 
     async def run(self, tell: Callable[[Report], None]) -> None:
         """Join the group and report until cancelled; every call of `tell` is in the trio thread."""
 
     def multicast(self, data: bytes) -> None:
         """Send to all members, oneself included; queued while the engine is busy, in order."""
+
+    def vote(self, ring: RingId, cast: bool) -> None:
+        """Count the disk's votes for this member in that ring, or no longer; in a new ring they are not counted.
+
+        May be said before that ring is reported, and after it has ended: then it means nothing. What comes of it is
+        reported as QuorumChanged, in the same ring.
+        """

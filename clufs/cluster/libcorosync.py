@@ -17,6 +17,7 @@ OK = 1
 LIBRARY = 2
 TRY_AGAIN = 6
 NOT_EXIST = 12
+MESSAGE_ERROR = 22
 AGREED = 2
 ONE_NONBLOCKING = 4
 TRACK_CHANGES_AND_CURRENT = 0x03
@@ -39,6 +40,7 @@ _NAMES = {
     14: "exists",
     15: "no space",
     18: "no resources",
+    22: "of another ring",
     26: "too big",
     100: "security",
 }
@@ -89,8 +91,25 @@ struct votequorum_info {
         total_votes, quorum, flags, qdevice_votes;
     char qdevice_name[255];
 };
-cs_error_t votequorum_initialize(uint64_t *, void *callbacks);
+typedef struct { uint32_t nodeid; uint32_t state; } votequorum_node_t;
+typedef void (*votequorum_notify_fn_t)(uint64_t, uint64_t context, uint32_t quorate, uint32_t,
+    votequorum_node_t *);
+typedef void (*votequorum_expected_fn_t)(uint64_t, uint64_t context, uint32_t votes);
+typedef void (*votequorum_nodelist_fn_t)(uint64_t, uint64_t context, struct ring_id, uint32_t,
+    uint32_t *);
+typedef struct {
+    votequorum_notify_fn_t notify;
+    votequorum_expected_fn_t expected;
+    votequorum_nodelist_fn_t nodelist;
+} votequorum_callbacks_t;
+cs_error_t votequorum_initialize(uint64_t *, votequorum_callbacks_t *);
 cs_error_t votequorum_finalize(uint64_t);
+cs_error_t votequorum_fd_get(uint64_t, int *);
+cs_error_t votequorum_dispatch(uint64_t, int);
+cs_error_t votequorum_trackstart(uint64_t, uint64_t context, unsigned int flags);
+cs_error_t votequorum_qdevice_register(uint64_t, const char *name);
+cs_error_t votequorum_qdevice_unregister(uint64_t, const char *name);
+cs_error_t votequorum_qdevice_poll(uint64_t, const char *name, unsigned int cast, struct ring_id);
 cs_error_t votequorum_getinfo(uint64_t, unsigned int nodeid, struct votequorum_info *);
 
 cs_error_t cmap_initialize(uint64_t *);
@@ -140,6 +159,35 @@ def votequorum() -> Any:
 def cmap() -> Any:
     """libcmap."""
     return library("libcmap.so.4")
+
+
+class Source:
+    """A connection to corosync with a descriptor and events. `name` begins the names of its calls."""
+
+    name: str
+    library: Any
+    handle: Any
+    fd: int
+
+    def opened(self) -> None:
+        """Find the descriptor, once the connection stands."""
+        fd = ffi.new("int *")
+        get = getattr(self.library, f"{self.name}_fd_get")
+        checked(f"{self.name}_fd_get", get(self.handle[0], fd))
+        self.fd = fd[0]
+
+    def dispatch(self) -> bool:
+        """Take one event; False if there is none. Raises CorosyncError when the engine is gone."""
+        call = f"{self.name}_dispatch"
+        code = getattr(self.library, call)(self.handle[0], ONE_NONBLOCKING)
+        if code == TRY_AGAIN:
+            return False
+        checked(call, code)
+        return True
+
+    def close(self) -> None:
+        """Let go of it; corosync tells the others if it was joined."""
+        getattr(self.library, f"{self.name}_finalize")(self.handle[0])
 
 
 def checked(call: str, code: int) -> None:

@@ -13,6 +13,7 @@ import trio
 from clufs import __version__
 from clufs.cluster.agents import Agent, agent_of
 from clufs.cluster.corosync import CorosyncEngine
+from clufs.cluster.corosync_config import refuse_votes_without_disk
 from clufs.cluster.embedded import EmbeddedEngine
 from clufs.cluster.formation import Self
 from clufs.cluster.gate import COMMAND, LUN, AgentPlan
@@ -37,7 +38,9 @@ def engine_of(config: Config) -> Engine:
     """The configured engine. Raises MissingPart or ConfigError."""
     if config.engine.kind == "embedded":
         return EmbeddedEngine(config.member.name)
-    return CorosyncEngine()
+    engine = CorosyncEngine()
+    refuse_votes_without_disk(engine.disk_votes, len(config.own_luns))
+    return engine
 
 
 def _agents(config: Config) -> tuple[AgentPlan, ...]:

@@ -37,6 +37,14 @@ _PORTAL_PORT = 3260
 # One second instead of corosync's three: whoever cuts a member wants to see it.
 _TOKEN_MS = 1000
 
+# Without `votes` the device has one less than the members, and corosync expects the sum of all.
+_DEVICE = """\
+    device {
+        model: clufs
+        sync_timeout: 2000
+    }
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class LabMember:
@@ -88,6 +96,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     luns: how many, of which the last `own` are clufs' own. array: the command of one that is not tgtd.
     by_lun: members are fenced by the LUNs first; the keeper is asked only where that fails.
+    quorum_disk: clufs' own LUNs have votes.
     """
 
     members: int
@@ -95,6 +104,7 @@ class Facts(msgspec.Struct, frozen=True):
     own: int = 0
     array: tuple[str, ...] = ()
     by_lun: bool = False
+    quorum_disk: bool = False
 
 
 class TargetFacts(msgspec.Struct, frozen=True):
@@ -228,6 +238,7 @@ def corosync_conf(lab: Lab, member: LabMember, everybody: list[LabMember]) -> st
         f"        nodeid: {one.number}\n    }}\n"
         for one in everybody
     )
+    device = _DEVICE if lab.facts().quorum_disk else ""
     return f"""\
 totem {{
     version: 2
@@ -240,7 +251,7 @@ totem {{
 }}
 quorum {{
     provider: corosync_votequorum
-}}
+{device}}}
 nodelist {{
 {nodes}}}
 system {{

@@ -232,6 +232,15 @@ ENGINE_CLOSE_S = 0.5
 """How long the end of a life waits for corosync's library: it may wait for a corosync that is gone
 for seconds, and for one that stands still for ever."""
 
+QUORUM_DEVICE_TIMEOUT_S = 10.0
+"""corosync's own default of `quorum.device.timeout`: for so long it counts the disk's votes after it was told to."""
+
+QUORUM_DEVICE_POLLS = 4
+"""corosync is told so often in that time: two may be late."""
+
+QUORUM_DEVICE_AGAIN_S = 0.02
+"""How long corosync is left alone when it was too busy to be told."""
+
 FENCING_RETRY_MIN_S, FENCING_RETRY_MAX_S = 1.0, 60.0
 """The pause after all agents have failed doubles from the first to the second; they are tried for ever."""
 

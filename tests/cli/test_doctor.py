@@ -193,6 +193,15 @@ def test_the_keys_of_another_are_refused(cluster: Machine, tmp_path: Path) -> No
     assert f"({tmp_path}/keys/stilton/member.pem is stilton's): clufs keygen" in missing
 
 
+def test_votes_of_a_disk_without_luns_are_refused(
+    cluster: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = corosync_config.read()
+    monkeypatch.setattr(corosync_config, "read", lambda: (found, corosync_config.Votes(0, 3, 1)))
+    (missing,) = lacks(cluster)
+    assert "no LUN of role `clufs` for the quorum disk" in missing
+
+
 def test_no_agent_is_a_note(cluster: Machine, tmp_path: Path) -> None:
     config_file(tmp_path, f"[engine]\nkind = 'corosync'\nkeys = '{tmp_path}/keys/provolone'\n")
     (note,) = lacks(cluster)

@@ -4,7 +4,13 @@ import pytest
 import trio
 
 from clufs.cluster import corosync_config
-from clufs.cluster.corosync_config import Configuration, Votes, configuration, refuse_two_quorums
+from clufs.cluster.corosync_config import (
+    Configuration,
+    Votes,
+    configuration,
+    refuse_two_quorums,
+    refuse_votes_without_disk,
+)
 from clufs.cluster.embedded import EmbeddedEngine
 from clufs.cluster.formation import Formation, Install, Multicast, Self, Store
 from clufs.cluster.interface import Delivered, Peer, Report
@@ -70,6 +76,7 @@ def test_a_nodelist_becomes_peers() -> None:
         ("totem.cluster_name", "", "cluster_name"),
         ("nodelist.node.0.name", "a b", "name"),
         ("nodelist.node.0.name", "provolone", "two nodes"),
+        ("quorum.device.model", "net", "model must be clufs, not net"),
     ],
 )
 def test_a_nodelist_that_does_not_do_is_refused(key: str, value: str, said: str) -> None:
@@ -88,3 +95,28 @@ def test_what_lets_two_halves_be_quorate_is_refused(option: str) -> None:
 def test_fewer_expected_votes_than_there_are_is_refused() -> None:
     with pytest.raises(ConfigError, match="expects 2 votes"):
         refuse_two_quorums(configuration(KEYS), Votes(0, 2))
+
+
+def test_votes_of_a_disk_that_corosync_does_not_expect_are_refused() -> None:
+    device: dict[str, str | int] = {**KEYS, "quorum.device.model": "clufs"}
+    assert configuration({**device, "quorum.device.timeout": 5000}).device_timeout_s == 5
+    # corosync would count two of three nodes as quorate, and the third one with the disk, too.
+    with pytest.raises(ConfigError, match="needs quorum: expected_votes"):
+        configuration({**device, "quorum.device.votes": 1})
+    found = configuration({**device, "quorum.device.votes": 1, "quorum.expected_votes": 4})
+    refuse_two_quorums(found, Votes(0, 4, 1))
+    with pytest.raises(ConfigError, match="expects 3 votes, but its nodes and the quorum disk"):
+        refuse_two_quorums(found, Votes(0, 3, 1))
+
+
+def test_a_disk_that_outvotes_all_nodes_is_refused() -> None:
+    refuse_two_quorums(configuration(KEYS), Votes(0, 5, 2))
+    with pytest.raises(ConfigError, match="3 votes are too many"):
+        refuse_two_quorums(configuration(KEYS), Votes(0, 6, 3))
+
+
+def test_a_disk_needs_somewhere_to_be() -> None:
+    refuse_votes_without_disk(1, 1)
+    refuse_votes_without_disk(0, 0)
+    with pytest.raises(ConfigError, match="no LUN of role `clufs`"):
+        refuse_votes_without_disk(1, 0)

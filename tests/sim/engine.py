@@ -26,6 +26,9 @@ from tests.sim.network import Network
 TOKEN_S = 0.4
 """From a broken link to a new ring, about."""
 
+DEVICE_TIMEOUT_S = 10.0
+"""After its process has ended, the disk's votes count for so long in the same ring."""
+
 Pids = frozenset[tuple[int, int]]
 
 
@@ -40,7 +43,8 @@ class Ring:
 
 @dataclass(eq=False)
 class Daemon:
-    """One machine's corosync. group: the processes it knows of. pid: the local one, if any."""
+    """One machine's corosync. group: the processes it knows of. pid: the local one, if any.
+    cast: it counts the disk's votes in its ring."""
 
     id: int
     up: bool = True
@@ -51,6 +55,7 @@ class Daemon:
     group: set[tuple[int, int]] = field(default_factory=set)
     pid: int | None = None
     joined: bool = False
+    cast: bool = False
     quorum_due: float = 0.0
 
 
@@ -63,11 +68,13 @@ class Engine:
         network: Network,
         peers: tuple[Peer, ...],
         report: Callable[[int, int, Report], None],
+        disk_votes: int = 0,
     ) -> None:
+        self.disk_votes = disk_votes
         self.clock, self.network, self.report = clock, network, report
         self.peers = {peer.id: peer for peer in peers}
         self.daemons = {peer.id: Daemon(peer.id) for peer in peers}
-        self.total = sum(peer.votes for peer in peers)
+        self.total = sum(peer.votes for peer in peers) + disk_votes
         self.sequence = 0
         self.multicasts = self.bytes = 0
         self._noticing = False
@@ -78,6 +85,7 @@ class Engine:
         """A process joins the group."""
         daemon = self.daemons[id]
         daemon.pid, daemon.joined = pid, False
+        daemon.cast = False
         if daemon.ring is not None:
             self._order(daemon, "join", pid)
             self._tell_quorum(daemon)
@@ -88,8 +96,29 @@ class Engine:
         daemon = self.daemons[id]
         if daemon.pid == pid:
             daemon.pid, daemon.joined = None, False
+            if daemon.cast:
+                self.clock.after(DEVICE_TIMEOUT_S, self._forget_votes, daemon)
         if daemon.up and daemon.ring is not None:
             self._order(daemon, "leave", pid)
+
+    def _forget_votes(self, daemon: Daemon) -> None:
+        """Nobody has polled for that long; who has joined meanwhile casts for himself."""
+        if daemon.pid is None:
+            daemon.cast = False
+
+    def vote(self, id: int, pid: int, ring: RingId, cast: bool) -> None:
+        """A process casts the disk's votes in a ring, or no longer."""
+        daemon = self.daemons[id]
+        if daemon.pid != pid or daemon.ring is None or daemon.ring.id != ring:
+            return
+        before, daemon.cast = self._is_quorate(daemon), cast
+        if self._is_quorate(daemon) != before:
+            self._tell_quorum(daemon)
+
+    def _is_quorate(self, daemon: Daemon) -> bool:
+        assert daemon.ring is not None
+        votes = sum(self.peers[one].votes for one in daemon.ring.nodes)
+        return 2 * (votes + daemon.cast * self.disk_votes) > self.total
 
     def multicast(self, id: int, data: bytes) -> None:
         daemon = self.daemons[id]
@@ -224,7 +253,7 @@ class Engine:
         for daemon in daemons:
             mates = {one.id for one in daemons if old[one.id] is old[daemon.id] is not None}
             before = old[daemon.id]
-            daemon.ring, daemon.cursor, daemon.due = ring, 0, self.clock.now
+            daemon.ring, daemon.cursor, daemon.due, daemon.cast = ring, 0, self.clock.now, False
             gone = {one for one in daemon.group if one[0] == daemon.id and one[1] != daemon.pid}
             daemon.group = {one for one in daemon.group - gone if one[0] in mates}
             if before is not None and self.clock.random.random() < 0.5:
@@ -263,8 +292,7 @@ class Engine:
         ring = daemon.ring
         if daemon.pid is None or ring is None:
             return
-        votes = sum(self.peers[one].votes for one in ring.nodes)
-        report = QuorumChanged(ring.id, 2 * votes > self.total and not lost, ring.nodes)
+        report = QuorumChanged(ring.id, self._is_quorate(daemon) and not lost, ring.nodes)
         delay = self.network.latency + self.clock.random.random() * self.network.jitter * 4
         if not lost:
             delay += self.clock.random.choice((0.0, 0.0, 0.01, 0.5))
