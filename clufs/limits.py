@@ -280,3 +280,13 @@ MESSAGE_TRIES_MAX = 16
 
 TRANSITIONS_KEPT = 16
 """Changes of access states remembered of each LUN: a controller that fails over and back, a few times."""
+
+QUORUM_LUNS_MAX = 5
+"""LUNs that the quorum disk is on: 1, 3 or 5. Five survive the loss of two."""
+
+FRAME_BLOCKS_MAX = 64
+"""Blocks of 4 KiB in one piece of the quorum disk's journal: LUN_TRANSFER_MAX_BYTES, one command."""
+
+QUORUM_SLICE_FRAMES = 8
+"""Pieces of the journal that are written before its member says again that it is here: 2 MiB, which a LUN that is
+fit for a quorum disk writes well within QUORUM_DISK_DEAD_S."""
