@@ -13,6 +13,7 @@ from clufs.cluster import corosync_config, libcorosync
 from clufs.cluster.keys import Keys
 from clufs.config import Config, LunAgent
 from clufs.errors import ClufsError, ConfigError, MissingPart
+from clufs.timeouts import QUORUM_DEVICE_SYNC_LONG_S
 
 INSTALL = "apt-get install corosync"
 
@@ -22,8 +23,8 @@ def examine(machine: Machine, config: Config) -> Iterator[Finding]:
     program = shutil.which("corosync", path=machine.search_path)
     yield Finding(program is not None, program or "corosync", INSTALL)
     yield check_libraries()
-    names, finding = check_nodelist(len(config.own_luns))
-    yield finding
+    names, findings = check_nodelist(len(config.own_luns))
+    yield from findings
     yield check_keys(config.engine.keys, names)
     yield from check_agents(machine, config)
 
@@ -39,18 +40,30 @@ def check_libraries() -> Finding:
     return Finding(True, what)
 
 
-def check_nodelist(own_luns: int) -> tuple[list[str], Finding]:
+def check_nodelist(own_luns: int) -> tuple[list[str], list[Finding]]:
     """corosync runs, with a configuration that clufs can use; the members' names, empty if not."""
     try:
         found, votes = corosync_config.read()
         corosync_config.refuse_votes_without_disk(votes.disk, own_luns)
     except ConfigError as error:
-        return [], Finding(False, f"a usable cluster ({error})", "correct corosync.conf(5)")
+        return [], [Finding(False, f"a usable cluster ({error})", "correct corosync.conf(5)")]
     except ClufsError as error:
-        return [], Finding(False, f"corosync running ({error})", "systemctl start corosync")
+        return [], [Finding(False, f"corosync running ({error})", "systemctl start corosync")]
     names = [peer.name for peer in found.peers]
-    disk = f", and a disk with {votes.disk} votes" if votes.disk else ""
-    return names, Finding(True, f"cluster {found.cluster_name}: {' '.join(names)}{disk}")
+    nodes = Finding(True, f"cluster {found.cluster_name}: {' '.join(names)}")
+    return names, [nodes, *_device(found, votes)]
+
+
+def _device(found: corosync_config.Configuration, votes: corosync_config.Votes) -> list[Finding]:
+    """The quorum disk, and a note if a daemon that hangs would hold up all others for long."""
+    if not votes.disk:
+        return []
+    findings = [Finding(True, f"quorum disk with {votes.disk} of {votes.expected} votes")]
+    if found.device_sync_s > QUORUM_DEVICE_SYNC_LONG_S:
+        what = f"a short wait for a daemon that hangs ({found.device_sync_s:g} s)"
+        mend = "corosync.conf(5): quorum: device: sync_timeout: 2000"
+        findings.append(Finding(False, what, mend, essential=False))
+    return findings
 
 
 def check_keys(directory: str, names: list[str]) -> Finding:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from clufs.cluster import libcorosync as lib
 from clufs.cluster.interface import Peer
 from clufs.errors import ConfigError, MissingPart
-from clufs.timeouts import QUORUM_DEVICE_TIMEOUT_S
+from clufs.timeouts import QUORUM_DEVICE_SYNC_S, QUORUM_DEVICE_TIMEOUT_S
 
 _KEY_MAX = 256
 _VALUE_MAX = 4096
@@ -35,11 +35,16 @@ _SPLIT = (
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A cluster as corosync knows it. device_timeout_s: how long it counts a quorum device's votes after a poll."""
+    """A cluster as corosync knows it.
+
+    device_timeout_s: how long it counts a quorum device's votes after a poll. device_sync_s: how long it waits for a
+    poll where a ring breaks.
+    """
 
     cluster_name: str
     peers: tuple[Peer, ...]
     device_timeout_s: float = QUORUM_DEVICE_TIMEOUT_S
+    device_sync_s: float = QUORUM_DEVICE_SYNC_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,8 @@ def configuration(keys: Mapping[str, str | int]) -> Configuration:
         raise ConfigError("corosync.conf: totem: cluster_name is not set")
     _refuse_device(keys)
     timeout_ms = int(keys.get("quorum.device.timeout", QUORUM_DEVICE_TIMEOUT_S * 1000))
-    return Configuration(name, tuple(peers), timeout_ms / 1000)
+    sync_ms = int(keys.get("quorum.device.sync_timeout", QUORUM_DEVICE_SYNC_S * 1000))
+    return Configuration(name, tuple(peers), timeout_ms / 1000, sync_ms / 1000)
 
 
 def _refuse_device(keys: Mapping[str, str | int]) -> None:

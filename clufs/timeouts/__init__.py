@@ -235,6 +235,13 @@ for seconds, and for one that stands still for ever."""
 QUORUM_DEVICE_TIMEOUT_S = 10.0
 """corosync's own default of `quorum.device.timeout`: for so long it counts the disk's votes after it was told to."""
 
+QUORUM_DEVICE_SYNC_S = 30.0
+"""corosync's own default of `quorum.device.sync_timeout`: where a ring breaks it waits so long for a daemon that stands
+still or was killed, and all members with it."""
+
+QUORUM_DEVICE_SYNC_LONG_S = 5.0
+"""A longer one is a note of `clufs doctor`: it is longer than the loss of a member takes without it."""
+
 QUORUM_DEVICE_POLLS = 4
 """corosync is told so often in that time: two may be late."""
 

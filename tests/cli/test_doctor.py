@@ -202,6 +202,23 @@ def test_votes_of_a_disk_without_luns_are_refused(
     assert "no LUN of role `clufs` for the quorum disk" in missing
 
 
+def test_a_quorum_disk_is_shown_and_its_long_wait_a_note(
+    cluster: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = corosync_config.read()
+    votes = corosync_config.Votes(0, 3, 1)
+    with open(tmp_path / "clufs.toml", "a") as file:
+        file.write("[[luns]]\nurl = '/absent'\nrole = 'clufs'\n")
+    monkeypatch.setattr(corosync_config, "read", lambda: (found, votes))
+    lines = [str(finding) for finding in doctor.examine(cluster)]
+    assert "ok quorum disk with 1 of 3 votes" in lines
+    (note,) = [line for line in lines if line.startswith("note a short wait")]
+    assert note.endswith("(30 s): corosync.conf(5): quorum: device: sync_timeout: 2000")
+    quick = dataclasses.replace(found, device_sync_s=2.0)
+    monkeypatch.setattr(corosync_config, "read", lambda: (quick, votes))
+    assert not [line for line in lacks(cluster) if line.startswith("note")]
+
+
 def test_no_agent_is_a_note(cluster: Machine, tmp_path: Path) -> None:
     config_file(tmp_path, f"[engine]\nkind = 'corosync'\nkeys = '{tmp_path}/keys/provolone'\n")
     (note,) = lacks(cluster)
