@@ -244,7 +244,7 @@ class Daemon:
 
     def _applied(self, command: Command) -> None:
         """The registry has applied a command."""
-        self.ephemerals.look()
+        self.ephemerals.look(command)
         self.applications.applied(command)
         resource_news.tell(self.journals.events, command)
         match command:

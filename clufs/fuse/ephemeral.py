@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from clufs.errors import ClufsError, TimedOut
+from clufs.errors import ClufsError
 from clufs.fuse import loop
 from clufs.limits import DROPPED_AT_ONCE
-from clufs.registry.inode_commands import DropMade, Maker
+from clufs.registry.inode_commands import DropMade, MakeInode, Maker
 from clufs.timeouts import DROP_AGAIN_S
 
 if TYPE_CHECKING:
     from clufs.fuse.lock_service import LockService
     from clufs.fuse.owners import ProcessOwner
+    from clufs.registry.commands import Command
     from clufs.tree.items import Caller
     from clufs.tree.lockfiles import InodeDirectory, InodeItem, InodeRegistry
 
@@ -35,6 +36,7 @@ class Ephemerals:
         self._registry = registry
         self._life = life
         self._makers: dict[int, ProcessOwner] = {}
+        self._made: dict[ProcessOwner, set[int]] = {}
         self._to_drop: set[int] = set()
         self._is_dropping = False
         service.makers = self.makers
@@ -42,7 +44,7 @@ class Ephemerals:
 
     def makers(self) -> list[ProcessOwner]:
         """The processes whose files are there."""
-        return list({process: None for process in self._makers.values()})
+        return list(self._made)
 
     async def make(
         self, directory: InodeDirectory, name: bytes, mode: int, caller: Caller
@@ -53,58 +55,72 @@ class Ephemerals:
         process = service.processes.by_pid.get(caller.pid) or service.processes.get(caller.pid)
         process.making += 1
         process.put_on(service.record)
-        maker = Maker(*self._life(), process.pid)
         try:
-            item, number = await directory.make(name, mode, caller, maker=maker)
-        except TimedOut:  # it may still come to be: its maker's end looks for it
-            raise
-        except BaseException:
+            maker = Maker(*self._life(), process.pid)
+            return await directory.make(name, mode, caller, maker=maker)
+        finally:
             self._less(process)
-            raise
-        if number in self._registry.table.inodes and item.inode.maker == maker:
-            self._makers[number] = process
-            process.making += 1
-            if not process.is_alive:
-                self._ended(process)
-        self._less(process)
-        return item
 
     def _less(self, process: ProcessOwner) -> None:
         process.making -= 1
         if not process.making and not process.locks:
             process.take_off(self._service.record)
 
-    def gone(self, numbers: Iterable[int]) -> None:
-        """These files have no name any more, whoever took it away."""
-        for number in numbers:
-            process = self._makers.pop(number, None)
-            if process is not None:
-                self._less(process)
-
-    def look(self) -> None:
-        """The registry has applied a command."""
-        ended = self._registry.table.ended
-        if ended:
-            self.gone(ended)
-            ended.clear()
+    def look(self, command: Command) -> None:
+        """The registry has applied a command: whoever asked for a file, and whatever it was told, has it now."""
+        table = self._registry.table
+        if table.ended:
+            self._gone(table.ended)
+            table.ended.clear()
+        if isinstance(command, MakeInode) and command.maker is not None:
+            number = table.find(command.parent, command.name)
+            if number is not None:
+                self._is_there(number)
 
     def look_again(self) -> None:
         """The registry was replaced as a whole, or what this member had made is lost."""
         table = self._registry.table
-        self.gone([number for number in self._makers if number not in table.inodes])
+        self._gone([number for number in self._makers if number not in table.inodes])
+        for number in table.made_by(*self._life()):
+            self._is_there(number)
+
+    def _is_there(self, number: int) -> None:
+        maker = self._registry.table.inodes[number].maker
+        if maker is None or maker[:2] != self._life() or number in self._makers:
+            return
+        process = self._service.processes.by_pid.get(maker.pid)
+        if process is None:  # it has ended meanwhile
+            self._drop_soon([number])
+            return
+        self._makers[number] = process
+        self._made.setdefault(process, set()).add(number)
+        process.making += 1
+        process.put_on(self._service.record)
+
+    def _gone(self, numbers: Iterable[int]) -> None:
+        """These files have no name any more, whoever took it away."""
+        for number in numbers:
+            process = self._makers.pop(number, None)
+            if process is not None:
+                made = self._made[process]
+                made.discard(number)
+                if not made:
+                    del self._made[process]
+                self._less(process)
 
     def all_lost(self) -> None:
         """This member was expelled, and the makers are seen gone: the others take their files away."""
-        self.gone(list(self._makers))
+        self._gone(list(self._makers))
         self._to_drop.clear()
 
     def _ended(self, process: ProcessOwner) -> None:
         """A maker has ended: its files go, at the latest when this member has quorum again."""
-        inodes = self._registry.table.inodes
-        mine = self._registry.table.made_by(*self._life())
-        ended = [one for one in mine if inodes[one].maker == (*self._life(), process.pid)]
-        self._to_drop.update(ended)
-        self.gone(ended)
+        made = list(self._made.get(process, ()))
+        self._gone(made)
+        self._drop_soon(made)
+
+    def _drop_soon(self, numbers: Iterable[int]) -> None:
+        self._to_drop.update(numbers)
         if self._to_drop and not self._is_dropping:
             self._is_dropping = True
             loop.spawn(self._drop)

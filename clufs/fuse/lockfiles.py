@@ -145,11 +145,11 @@ async def created(
             if exclusive and directory.is_ephemeral:
                 item = await ephemerals.make(directory, name, stat.S_IFREG | mode, caller)
             else:
-                item, _ = await directory.make(name, stat.S_IFREG | mode, caller)
+                item = await directory.make(name, stat.S_IFREG | mode, caller)
         except NameExists:
-            there = directory.find(name)
             if exclusive:
                 raise
+            there = directory.find(name)
             if there is None:  # and gone again: then it is made
                 continue
             item = _allowed(there, flags, caller)
@@ -185,7 +185,7 @@ async def node_made(
         raise NotPermitted("only names of locks are made here: lock files are names, not data")
     if not target:
         check_kind(mode)
-    return (await directory.make(name, mode, caller, target))[0]
+    return await directory.make(name, mode, caller, target)
 
 
 async def linked(item: Item, directory: Directory, name: bytes) -> Item:

@@ -145,6 +145,6 @@ async def aside(work: Awaitable[_T]) -> _T:
 
 
 def spawn(work: Callable[[], Awaitable[None]]) -> None:
-    """Do `work` beside the requests; it is cancelled when the loop ends."""
-    assert _beside is not None
-    _beside.start_soon(work)
+    """Do `work` beside the requests; it is cancelled when the loop ends, and not begun after that."""
+    if _beside is not None:
+        _beside.start_soon(work)

@@ -128,26 +128,26 @@ class FencingLog:
         self._kept: deque[bytes] = deque(maxlen=FENCINGS_KEPT)
         self._last: dict[str, bytes] = {}
         self._file: Path | None = None
+        self._in_file = 0
 
     def keep_in(self, file: Path) -> None:
         """Begin with what this file has, and add to it from now on. What is to be trusted is the registry, so a file
         that cannot be read or written is a warning."""
         try:
             there = file.read_bytes().splitlines(keepends=True) if file.exists() else []
-            lines = [line for line in there if line.endswith(b"\n")][-FENCINGS_KEPT:]
-            if len(there) > 2 * FENCINGS_KEPT or len(lines) < min(len(there), FENCINGS_KEPT):
-                whole = file.with_suffix(".new")
-                whole.write_bytes(b"".join(lines))
-                whole.replace(file)
+            lines = [line for line in there if line.endswith(b"\n")]
+            if len(lines) < len(there):
+                self._replace(file, lines)
         except OSError as error:
             log.warning("%s: %s", file, error.strerror)
             return
-        self._file = file
-        for line in lines:
+        self._file, self._in_file = file, len(lines)
+        for line in lines[-FENCINGS_KEPT:]:
             words = line.split(b" ")
             if len(words) > _FENCING_WORDS:
                 self._kept.append(line)
                 self._last[words[1].decode(errors="replace")] = line
+        self._shorten()
 
     def add(self, member: str, incarnation: int, agent: str, result: str, why: str) -> None:
         """Keep one line: time, member, incarnation, agent, result, and the certificate or the reason."""
@@ -159,8 +159,25 @@ class FencingLog:
             try:
                 with self._file.open("ab") as file:
                     file.write(line)
+                self._in_file += 1
             except OSError as error:
                 log.warning("%s: %s", self._file, error.strerror)
+        self._shorten()
+
+    def _shorten(self) -> None:
+        """Every now and then the file loses what is not shown any more."""
+        if self._file is None or self._in_file <= 2 * FENCINGS_KEPT:
+            return
+        try:
+            self._replace(self._file, self._kept)
+            self._in_file = len(self._kept)
+        except OSError as error:
+            log.warning("%s: %s", self._file, error.strerror)
+
+    def _replace(self, file: Path, lines: Iterable[bytes]) -> None:
+        whole = file.with_suffix(".new")
+        whole.write_bytes(b"".join(lines))
+        whole.replace(file)
 
     def last_of(self, member: str) -> bytes:
         """The last line about this member, nothing if there was none."""

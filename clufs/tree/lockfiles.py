@@ -254,27 +254,37 @@ class InodeDirectory(InodeItem, Directory):
         caller: Caller,
         target: bytes = b"",
         maker: Maker | None = None,
-    ) -> tuple[InodeItem, int]:
-        """Make what `mode` says under a free name; its item and number, 0 if that is not known.
+    ) -> InodeItem:
+        """Make what `mode` says under a free name.
 
         Raises NameExists, NoSuchName, NoRoom, NameTooLong, NoQuorum.
         """
         owner, now = (caller.uid, caller.gid), time.time_ns()
         command = MakeInode(self.key, name, mode, *owner, now, target, maker)
         files = self.files
-        number = await files.registry.propose(command)
-        number = number or files.registry.table.find(self.key, name) or 0
+        number = await files.registry.propose(command) or self._made_by(command)
         path = self.path + b"/" + name
         if number in files.registry.table.inodes:
-            return files.item(number, path), number
+            return files.item(number, path)
         if not number or not stat.S_ISREG(mode):
             raise inode_commands.error_of(f"{inode_commands.MISSING}: removed at the same moment")
         # Its maker has it open all the same, and must not get what has the name by now.
         removed = Inode(mode, *owner, 0, now, now, now)
-        return InodeFile(files, number, path, removed), number
+        return InodeFile(files, number, path, removed)
+
+    def _made_by(self, command: MakeInode) -> int:
+        """What this command has made, if its number is not known; 0 if that has the name no more.
+
+        Others may have made a file of that name since: no two are of the same nanosecond.
+        """
+        table = self.files.registry.table
+        number = table.find(self.key, command.name)
+        if number is None or table.inodes[number].atime_ns != command.time_ns:
+            return 0
+        return number
 
     async def mkdir(self, name: bytes, mode: int, caller: Caller) -> Item:
-        return (await self.make(name, stat.S_IFDIR | mode, caller))[0]
+        return await self.make(name, stat.S_IFDIR | mode, caller)
 
     async def rmdir(self, name: bytes, caller: Caller) -> None:
         await self.files.registry.propose(Unlink(self.key, name, True, time.time_ns()))

@@ -65,7 +65,9 @@ class Spaces:
 
 
 class Mounted(Asking):
-    """root: where /clu of HERE is; events: namespaces made and removed there."""
+    """root: where /clu of HERE is; events: namespaces made and removed there; ended: it is unmounted."""
+
+    ended: trio.Event
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
@@ -172,6 +174,6 @@ async def member_mounted(directory: Path) -> AsyncIterator[Mounted]:
         write=operations.write_now,
         on_interrupted=member.service.parked.interrupted,
         options=("default_permissions",),
-    ):
+    ) as member.ended:
         yield member
     member.record.close()
