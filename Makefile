@@ -14,7 +14,7 @@ SECONDS ?= 600
 FAULTS ?= 1000
 SEED ?= 1
 
-.PHONY: run test lint bench torture torture-applications qemu lab format install uninstall clean packages test-packages
+.PHONY: run test lint bench torture torture-applications torture-luns qemu lab format install uninstall clean packages test-packages
 
 run: $(STAMP)
 	@mkdir -p $(CLU) 2>/dev/null || :  # a stale mount answers no mkdir; clufsd clears it, or says what is wrong
@@ -41,6 +41,9 @@ torture: test-packages $(STAMP)
 
 torture-applications: test-packages $(STAMP)
 	@$(BIN)/python -m tests.cluster.torture.applications --faults $(FAULTS) --seed $(SEED)
+
+torture-luns: test-packages $(STAMP)
+	@$(BIN)/python -m tests.cluster.torture.luns --faults $(FAULTS) --seed $(SEED)
 
 # The kernel's side of LUNs and watchdogs, with Debian's kernel in a virtual machine; not part of `make test`.
 qemu: $(STAMP)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import trio
 
 from tests.array.array import Array, Shape
 from tests.array.control import obey
 from tests.array.defects import Defect
+from tests.array.journal import Journal
 
 
 async def main() -> None:
@@ -21,11 +23,21 @@ async def main() -> None:
     parser.add_argument("--ports", type=int, nargs="*", default=[], help="TCP ports of the portals")
     parser.add_argument("--defects", type=Defect, nargs="*", default=[], help=" ".join(Defect))
     parser.add_argument("--control", help="a socket for commands, beside standard input")
+    parser.add_argument(
+        "--journal", type=Path, help="a file for all writes, in place of a log in memory"
+    )
     given = parser.parse_args()
     shape = Shape(
-        [given.mib * 2048] * given.luns, given.portals, given.seed, defects=frozenset(given.defects)
+        [given.mib * 2048] * given.luns,
+        given.portals,
+        given.seed,
+        logged=given.journal is None,
+        defects=frozenset(given.defects),
     )
-    async with Array(shape).serving(given.ports) as array:
+    found = Array(shape)
+    if given.journal is not None:
+        found.journal(Journal(given.journal))
+    async with found.serving(given.ports) as array:
         for portal in range(given.portals):
             print(f"portal {portal} {array.url(0, portal)}", flush=True)
         async with trio.open_nursery() as nursery:

@@ -14,6 +14,7 @@ from clufs.storage.sense import Sense
 from tests.array import negotiation
 from tests.array.defects import Defect
 from tests.array.faults import Fault, Faults
+from tests.array.journal import Journal
 from tests.array.medium import Medium
 from tests.array.nexus import ACCESS_STATE_CHANGED, NEXUS_LOST, POWER_ON, Nexus
 from tests.array.ports import Ports
@@ -186,6 +187,11 @@ class Array:
     def slow(self, lun: int, seconds: float) -> None:
         """Every command waits so long before it is done, 0: none; infinity: the LUN hangs."""
         self.units[lun].slow_s = seconds
+
+    def journal(self, journal: Journal) -> None:
+        """From now on every write is an entry there."""
+        for number, unit in self.units.items():
+            unit.medium.note = journal.of(number)
 
     def fail_next(self, lun: int, *faults: Fault) -> None:
         """The next commands that fit have these faults."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 BLOCK_BYTES = 512
@@ -26,13 +27,17 @@ class Synchronized:
 
 
 class Medium:
-    """Blocks of a disk. `log` has everything that reached it, in order; it is kept only if asked for."""
+    """Blocks of a disk. `log` has everything that reached it, in order; it is kept only if asked for.
+
+    note: told of each write (lba, data, who) before it is answered.
+    """
 
     def __init__(self, blocks: int, *, logged: bool = True, cached: bool = False) -> None:
         self.blocks = blocks
         self.logged = logged
         self.cached = cached
         self.log: list[Written | Synchronized] = []
+        self.note: Callable[[int, bytes, str], None] = lambda lba, data, who: None
         self._image = bytearray(blocks * BLOCK_BYTES)
 
     def grow(self, blocks: int) -> None:
@@ -47,6 +52,7 @@ class Medium:
     def write(self, lba: int, data: bytes, who: str, fua: bool = False) -> None:
         """Put `data` there. With a cache (`cached`) it is safe only with `fua` or after `synchronize`."""
         self._put(self._image, lba, data)
+        self.note(lba, data, who)
         if self.logged:
             self.log.append(Written(lba, data, who, fua or not self.cached))
 

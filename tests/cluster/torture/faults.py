@@ -24,10 +24,13 @@ class Fault:
     end: tuple[str, ...] = ()
 
 
-def draw(dice: random.Random) -> Fault:
-    """A fault, at random."""
-    member, other = dice.sample(NAMES, 2)
-    lasts_s = dice.choice((0.5, 2.0, 4.0, 7.0))
+def draw(dice: random.Random, member: str = "", lasts_s: float = 0.0) -> Fault:
+    """A fault, at random; of this member, and so long, if they are given."""
+    first, other = dice.sample(NAMES, 2)
+    if member:
+        other = next(name for name in (other, first, *NAMES) if name != member)
+    member = member or first
+    lasts_s = lasts_s or dice.choice((0.5, 2.0, 4.0, 7.0))
     return dice.choice(
         (
             Fault("kill a member", ("kill", member)),
