@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -176,6 +177,7 @@ class IscsiLun:
             portal = (await self._resolved(named)).encode()
             connect = ("connecting", self._lib.iscsi_connect_async, (ffi.new("char[]", portal),))
             await self._step(*connect)
+            self._forget_at_close()
             await self._step("login", self._lib.iscsi_login_async, ())
         if scope.cancelled_caught:
             raise PathLost(f"{self.path}: no session within {LUN_CONNECT_S} s")
@@ -209,19 +211,32 @@ class IscsiLun:
             else:
                 await trio.lowlevel.wait_readable(descriptor)
                 events = libiscsi.POLL_IN
-                if self._ended(descriptor):
+                if self._ended():
                     break
             failed = self._lib.iscsi_service(self._context, events) != 0
         if failed or call.status != libiscsi.GOOD:
             why = text(self._lib.iscsi_get_error(self._context)) or "the connection was closed"
             raise PathLost(f"{self.path}: {what} failed: {why}")
 
-    def _ended(self, descriptor: int) -> bool:
-        """Did the other side close? The library would turn in circles over a closed connection."""
+    def _forget_at_close(self) -> None:
+        """Once the socket is closed, by us or because we were killed, nothing that lies in it is sent any more.
+
+        Else the kernel would go on trying, and a write that was given up would arrive when a cable is whole again.
+        """
+        linger = struct.pack("ii", 1, 0)
+        self._own_socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    def _own_socket(self) -> socket.socket:
+        """The library's socket, by a descriptor of ours."""
         if self._socket is None:
+            descriptor = self._lib.iscsi_get_fd(self._context)
             self._socket = socket.socket(fileno=socket.dup(descriptor))
+        return self._socket
+
+    def _ended(self) -> bool:
+        """Did the other side close? The library would turn in circles over a closed connection."""
         try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return not self._own_socket().recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -235,7 +250,7 @@ class IscsiLun:
                 descriptor = self._lib.iscsi_get_fd(self._context)
                 while not self._lost:
                     await trio.lowlevel.wait_readable(descriptor)
-                    if self._ended(descriptor):
+                    if self._ended():
                         self._lose("the array closed the connection")
                     elif self._lib.iscsi_service(self._context, libiscsi.POLL_IN) != 0:
                         self._lose(text(self._lib.iscsi_get_error(self._context)))

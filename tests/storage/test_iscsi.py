@@ -214,6 +214,58 @@ async def test_a_command_that_is_given_up_never_takes_effect() -> None:
         assert array.units[0].medium.read(0, 1) == bytes(512)
 
 
+async def test_what_is_still_on_its_way_when_a_command_is_given_up_never_arrives() -> None:
+    """A cable may be whole again long after: the kernel would send what is left of a connection that was closed."""
+    async with Array(Shape()).serving() as array:
+        front = trio.socket.socket()
+        front.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 4096
+        )  # the rest stays in the sender's kernel
+        await front.bind(("127.0.0.1", 0))
+        front.listen()
+        whole, given_up, over = trio.Event(), trio.Event(), trio.Event()
+
+        async def pass_on() -> None:
+            here, _ = await front.accept()
+            there = await trio.open_tcp_stream("127.0.0.1", array.tcp_ports[0])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(answer, trio.SocketStream(here), there)
+                try:
+                    while True:
+                        if whole.is_set():
+                            await given_up.wait()
+                        data = await here.recv(65536)
+                        if not data:
+                            break
+                        await there.send_all(data)
+                except OSError:
+                    pass
+                with trio.move_on_after(0.2):  # time for the array to do what has come
+                    await trio.sleep_forever()
+                nursery.cancel_scope.cancel()
+            here.close()
+            await there.aclose()
+            over.set()
+
+        async def answer(here: trio.SocketStream, there: trio.SocketStream) -> None:
+            while data := await there.receive_some():
+                await here.send_all(data)
+
+        url = array.url().replace(str(array.tcp_ports[0]), str(front.getsockname()[1]))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pass_on)
+            async with iscsi_lun(url, A, 1) as lun:
+                await lun.run(c.TestUnitReady())
+                whole.set()
+                with pytest.raises(LunTimedOut):
+                    await lun.run(c.Write16(0, 128), bytes(65536), timeout_s=0.2)
+            given_up.set()
+            with trio.fail_after(10):
+                await over.wait()
+        front.close()
+        assert array.units[0].medium.log == []
+
+
 async def test_the_same_initiator_port_keeps_its_registration() -> None:
     async with Array().serving() as array:
         async with iscsi_lun(array.url(), A, 7) as carrier:

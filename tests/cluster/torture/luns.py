@@ -1,7 +1,7 @@
 """python -m tests.cluster.torture.luns --faults N --seed S: members fenced by their LUNs, under faults.
 
 Writers on every member stamp the sectors of a LUN with the sequencer of the lock under which they write. Rounds of
-one to three faults; after each the lab is made whole, and then writers of every member must get on. The judge reads
+one to four faults; after each the lab is made whole, and then writers of every member must get on. The judge reads
 what the array itself has written down, in its order: never may a sector be written under an older lock than before,
 and never by a life about which there is a certificate.
 """
@@ -106,7 +106,7 @@ class Story:
         begun = time.monotonic()
         drawn: list[Fault] = []
         threads = []
-        for _ in range(dice.choice((1, 1, 2, 3))):
+        for _ in range(dice.choice((1, 2, 3, 4))):
             time.sleep(dice.uniform(0.2, 2.5))
             self.look()
             drawn.append(self.draw(self.faults, dice, self.judge.holders.get(AREAS[-1], "")))
