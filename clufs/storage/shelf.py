@@ -3,9 +3,11 @@
 A step yields an Io and takes what was read; what failed is thrown into it as the LunError that it failed
 with. Whoever carries it does nothing else. The steps of one lane are never carried two at a time.
 
-A write that failed may still land. So what says who may write, promises above all, is written to both blocks
-of the pair: whichever of them an old write covers, the other has it. A frame that lands late stands where
-the same frame stands, or shall stand; and an area is not begun anew while a late one may still come.
+A write that failed may still land, up to QUEUED_WRITE_S later. So what says who may write, promises above all,
+is written to both blocks of the pair, and only while no more than one of them awaits an old write: whichever
+that covers, the other has it. A frame that lands late stands where the same frame stands, or shall stand;
+and an area is not begun anew while a late one may still come. Of a former life at most one ballot may come
+late, and none while a write of this life has failed, too: its process is gone, and its session with it.
 """
 
 from __future__ import annotations
