@@ -1,7 +1,7 @@
 """python -m tests.cluster.torture.luns --faults N --seed S: members fenced by their LUNs, under faults.
 
 Writers on every member stamp the sectors of a LUN with the sequencer of the lock under which they write. Rounds of
-one to four faults; after each the lab is made whole, and then writers of every member must get on. The judge reads
+one to six faults; after each the lab is made whole, and then writers of every member must get on. The judge reads
 what the array itself has written down, in its order: never may a sector be written under an older lock than before,
 and never by a life about which there is a certificate.
 """
@@ -27,6 +27,7 @@ from tests.array.journal import Reader
 from tests.cluster.lab import NAMES, Lab, within
 from tests.cluster.torture.faults import make_whole
 from tests.cluster.torture.lun_faults import CONTROL, DATA, Fault, Faults
+from tests.cluster.torture.quick_lab import QuickLab
 from tests.cluster.torture.stamps import AREAS, Judge
 
 WRITERS = (("file", "quick"), ("session", "slow"), ("session", "quick"), ("file", "slow"))
@@ -70,7 +71,8 @@ class Story:
         self.urls = line.split(": ", 1)[1].split()
         name = self.urls[0].removeprefix("iscsi://").replace("/", ":")
         path = f"/clu/luns/*/paths/{name}"
-        assert within(60, lambda: self.lab.run("exec", NAMES[0], "--", "sh", "-c", f"ls {path}"))
+        looks = ("exec", NAMES[0], "--", "sh", "-c", f"ls {path}")
+        assert within(60, lambda: self.lab.run(*looks).returncode == 0)
         self.lun = self.lab.sh(NAMES[0], f"dirname $(dirname {path})").strip()
         self.start_writers()
 
@@ -106,7 +108,7 @@ class Story:
         begun = time.monotonic()
         drawn: list[Fault] = []
         threads = []
-        for _ in range(dice.choice((1, 2, 3, 4))):
+        for _ in range(dice.choice((1, 2, 3, 4, 6))):
             time.sleep(dice.uniform(0.2, 2.5))
             self.look()
             drawn.append(self.draw(self.faults, dice, self.judge.holders.get(AREAS[-1], "")))
@@ -173,7 +175,7 @@ def torture(
     draw: Callable[[Faults, random.Random, str], Fault] = Faults.draw,
 ) -> Story:
     """Bring a lab up, torture it, take it down. keep: where it is copied if a promise was broken."""
-    lab = Lab(directory / "lab")
+    lab = QuickLab(directory / "lab")
     control = directory / CONTROL
     array = [sys.executable, "-m", "tests.array", "--journal", str(directory / "journal")]
     array += ["--control", str(control), "--seed", str(seed % 1000)]
