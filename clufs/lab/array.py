@@ -21,7 +21,7 @@ from typing import BinaryIO
 import trio
 
 from clufs.errors import ClufsError, MissingPart, ProgramError
-from clufs.lab.plan import LUN_MIB, PATHS, Lab, TargetFacts
+from clufs.lab.plan import PATHS, Lab, TargetFacts
 from clufs.lab.portals import Portals
 from clufs.timeouts import LAB_ASK_S, LAB_POLL_S, LAB_START_S
 
@@ -52,7 +52,7 @@ class Tgtd:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start it and give it its LUNs. Raises ProgramError."""
         for lun in range(1, self._luns + 1):
-            _make_file(self._file(lun))
+            _make_file(self._file(lun), self._lab.facts().lun_mib)
         command = ["tgtd", "-f", "--iscsi", f"portal=127.0.0.1:{_BEHIND[0]}"]
         with _log(self._lab, "tgtd.log") as log:
             run = partial(trio.run_process, command, stdout=log, stderr=log, check=False)
@@ -93,7 +93,8 @@ class OtherArray:
     def __init__(self, lab: Lab, luns: int, command: Sequence[str]) -> None:
         self._lab = lab
         numbers = [str(port) for port in _BEHIND]
-        shape = ["--luns", str(luns), "--mib", str(LUN_MIB), "--portals", str(len(PATHS))]
+        mib = str(lab.facts().lun_mib)
+        shape = ["--luns", str(luns), "--mib", mib, "--portals", str(len(PATHS))]
         self._command = [*command, *shape, "--ports", *numbers]
         self.facts = TargetFacts("", 0)
 
@@ -133,10 +134,10 @@ def _log(lab: Lab, name: str) -> BinaryIO:
     return open(lab.directory / name, "ab")
 
 
-def _make_file(path: Path) -> None:
+def _make_file(path: Path, mib: int) -> None:
     """A sparse file for a LUN; what is on one that is there stays."""
     with open(path, "ab") as file:
-        file.truncate(LUN_MIB << 20)
+        file.truncate(mib << 20)
 
 
 def check_machine(array: Sequence[str]) -> None:

@@ -31,8 +31,11 @@ PATHS = (1, 2)
 PORTALS = (f"{STORAGE}.251", f"{STORAGE}.252")
 """The array's addresses, one for each path."""
 LUNS_MAX = 64
-LUN_MIB = 32
 _PORTAL_PORT = 3260
+
+_LUN_MIB = 32
+_QUORUM_SHARE_MIB = 50
+"""More of each LUN for each member, where it is a quorum disk: twice the largest registry, and some records."""
 
 # One second instead of corosync's three: whoever cuts a member wants to see it.
 _TOKEN_MS = 1000
@@ -105,6 +108,11 @@ class Facts(msgspec.Struct, frozen=True):
     array: tuple[str, ...] = ()
     by_lun: bool = False
     quorum_disk: bool = False
+
+    @property
+    def lun_mib(self) -> int:
+        """The size of each LUN, a sparse file."""
+        return _LUN_MIB + self.members * _QUORUM_SHARE_MIB * self.quorum_disk
 
 
 class TargetFacts(msgspec.Struct, frozen=True):

@@ -64,8 +64,13 @@ class _Lun:
 
     def fail(self, error: LunError) -> None:
         """What is open is no good any more."""
-        self.trouble = f"{shown(self.urls[0])}: {error}"
+        self.trouble = self.named(error)
         self.broken.set()
+
+    def named(self, error: LunError) -> str:
+        """With the LUN's name, if it has not got it."""
+        said, where = str(error).strip(), shown(self.urls[0])
+        return said if said.startswith(where) else f"{where}: {said}"
 
     async def carry(self, steps: Steps[T]) -> T:
         """Raises what the steps raise, and whatever the LUN says of them, if they do not take it."""
@@ -163,7 +168,7 @@ class DiskOnLuns:
                     if scope.cancelled_caught:
                         lun.trouble = f"{shown(url)}: not opened within {LUN_CONNECT_S:g} s"
                 except LunError as error:
-                    lun.trouble = f"{shown(url)}: {error}"
+                    lun.trouble = lun.named(error)
                 finally:
                     self._closed(lun)
             if started is not None:
@@ -240,7 +245,7 @@ class DiskOnLuns:
             except QuorumDiskLost as lost:
                 under_way.lost = lost
             except LunError as error:
-                under_way.troubles.append(f"{shown(lun.urls[0])}: {error}")
+                under_way.troubles.append(lun.named(error))
             else:
                 under_way.found[shelf.uuid] = found
             under_way.ended()
@@ -279,6 +284,11 @@ class HeldOnLuns:
     def sure_until_s(self) -> float:
         """See `quorum.Held`."""
         return self._tenure.sure_until_s
+
+    @property
+    def behind(self) -> int:
+        """So many LUNs that answer lack something of the journal: it is written to them after the next beat."""
+        return len(self._tenure.behind())
 
     async def append(self, record: bytes) -> None:
         """See `quorum.Held`."""
