@@ -49,6 +49,9 @@ from clufs.registry.state import State
 class Replica:
     """One life of one member. Every method returns effects, to be carried out in their order.
 
+    What is to be said comes before what is told: who is told may propose at once, and a leader's commands
+    must be said in the order of their indexes.
+
     state: what is committed, as far as this member knows. To be read only.
     synced: whether commands flow in the installed view.
     disk_error: why the last write failed, until one succeeds.
@@ -110,7 +113,7 @@ class Replica:
         if view == self.view:
             outbox, self._outbox = self._outbox, []
             again: list[m.Effect] = [m.Synced(view)] if self.synced else []
-            return [*again, *outbox, *self._say_pending()]
+            return [*outbox, *self._say_pending(), *again]
         self.view, self.members = view, members
         self._begin()
         return self._enter() if self._writing is None else []
@@ -344,7 +347,7 @@ class Replica:
             self.synced = self._note = True
             effects += self._write()
             effects += [] if self._suspended else [m.Synced(self.view)]
-        return [*effects, *self._say_pending()]
+        return [*self._say_pending(), *effects]
 
     def _committed(self) -> int:
         """The highest index that members with a majority of all votes have acknowledged; -1: none."""
@@ -383,7 +386,7 @@ class Replica:
         mine = [id for id in lost if self._pending.pop(id, None) is not None]
         for id in lost:
             self._said.pop(id, None)
-        return [*(m.GaveUp(id, why) for id in mine), *self._say_pending()]
+        return [*self._say_pending(), *(m.GaveUp(id, why) for id in mine)]
 
     # ------------------------------------------------- small parts
 

@@ -41,6 +41,7 @@ class Cluster:
 
     truth: every entry that any member applied, by index: all must apply the same.
     promised: refusals by id, of all that was answered.
+    eager: what a member proposes as soon as it is told something, before it does what else was to be done.
     """
 
     def __init__(self, votes: Sequence[int], seed: int = 0) -> None:
@@ -57,6 +58,7 @@ class Cluster:
         self.states: dict[int, bytes] = {0: State().snapshot()}
         self.promised: dict[CommandId, str | None] = {}
         self.given_up: dict[CommandId, str] = {}
+        self.eager: dict[int, Command] = {}
         self.told: dict[int, list[Effect]] = defaultdict(list)
         self.acked: dict[int, int] = {}
 
@@ -221,6 +223,8 @@ class Cluster:
                     self.check_synced(one, effect)
                 case Restored():
                     assert effect.index == member.replica.applied
+            if not isinstance(effect, Say | Write) and one in self.eager:
+                self.propose(one, self.eager.pop(one))
         self.check_state(member.replica)
 
     def check_applied(self, applied: Applied) -> None:

@@ -50,6 +50,28 @@ def test_three_apply_one_command_and_its_proposer_is_answered() -> None:
     assert all(m.Synced(cluster.view) in cluster.told[one] for one in (1, 2, 3))
 
 
+def test_what_a_member_proposes_when_it_is_told_comes_behind_what_has_waited() -> None:
+    cluster = Cluster((1, 1, 1))
+    for one in cluster.votes:
+        cluster.start(one)
+        cluster.propose(one, namespace(b"has waited %d" % one))
+        cluster.eager[one] = namespace(b"told %d" % one)
+    cluster.part([1, 2, 3])
+    cluster.settle()
+    assert not cluster.eager
+    assert len(cluster.promised) == 6
+
+
+def test_what_a_member_proposes_when_its_view_is_back_comes_behind_what_has_waited() -> None:
+    cluster = up(1, 1, 1)
+    for one in cluster.votes:
+        cluster.lose_quorum(one)
+        cluster.propose(one, namespace(b"has waited %d" % one))
+        cluster.eager[one] = namespace(b"told %d" % one)
+    cluster.settle()
+    assert len(cluster.promised) == 6
+
+
 def test_a_refusal_is_the_same_everywhere_and_reaches_its_proposer() -> None:
     cluster = up(1, 1, 1)
     cluster.propose(1, namespace(b"db"))
