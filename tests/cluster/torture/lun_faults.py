@@ -53,9 +53,12 @@ class Fault:
 
 
 class Faults:
-    """Those of a lab whose array is told through the socket `control`."""
+    """Those of a lab whose array is told through the socket `control`; None for tgtd, which cannot be told.
 
-    def __init__(self, lab: Lab, control: Path) -> None:
+    tgtd is not restarted: it forgets its registrations, and the LUN is anybody's until they are back.
+    """
+
+    def __init__(self, lab: Lab, control: Path | None) -> None:
         self._lab = lab
         self._control = control
 
@@ -72,8 +75,8 @@ class Faults:
                 self._both_cut,
                 self._slow,
                 self._gone,
-                self._array,
                 self._lease,
+                self._array if self._control else self._gone,
             )
         )
         return kind(dice, member, lasts_s)
@@ -150,6 +153,8 @@ class Faults:
 
     def begin(self) -> None:
         """Let the array be as noisy as it is from now on."""
+        if self._control is None:
+            return
         for name, chance in NOISE.items():
             self.tell_array(f"lun 0 rate {name} {chance}")
 

@@ -3,12 +3,14 @@
 Writers on every member stamp the sectors of a LUN with the sequencer of the lock under which they write. Rounds of
 one to six faults; after each the lab is made whole, and then writers of every member must get on. The judge reads
 what the array itself has written down, in its order: never may a sector be written under an older lock than before,
-and never by a life about which there is a certificate.
+and never by a life about which there is a certificate. Against tgtd (--tgtd) a watcher stands for the array's log,
+and nobody writes but through clufsd.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import shlex
@@ -22,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clufs.lab import inside, plan, processes
 from clufs.storage.certificate import MemberKey
 from tests.array.journal import Reader
 from tests.cluster.lab import NAMES, Lab, within
@@ -33,6 +36,9 @@ from tests.cluster.torture.stamps import AREAS, Judge
 WRITERS = (("file", "quick"), ("session", "slow"), ("session", "quick"), ("file", "slow"))
 """Of each member: how they write, and under which lock."""
 
+FILE_WRITERS = (("file", "quick"), ("file", "slow"))
+"""Against tgtd, which does not say whose a registration is."""
+
 PROGRESS_S = 90.0
 """How long after the last fault a member's writers may get nowhere: a lock is held for 12 s, and there are three."""
 
@@ -42,13 +48,14 @@ _CERTIFICATE = re.compile(r"VICTIM=(0x[0-9a-f]+) BY=0x[0-9a-f]+ TIME_NS=([0-9]+)
 
 @dataclass
 class Story:
-    """One run. violations: what was broken, in sentences."""
+    """One run. violations: what was broken, in sentences. tgtd: it is the array, and a watcher keeps the log."""
 
     lab: Lab
     faults: Faults
     directory: Path
     seed: int
     draw: Callable[[Faults, random.Random, str], Fault] = Faults.draw
+    tgtd: bool = False
     judge: Judge = field(default_factory=Judge)
     struck: int = 0
     violations: list[str] = field(default_factory=list)
@@ -58,6 +65,7 @@ class Story:
 
     def __post_init__(self) -> None:
         self._journal = Reader(self.directory / "journal")
+        self.watcher: subprocess.Popen[bytes] | None = None
 
     def tell(self, sentence: str) -> None:
         """A line for whoever watches."""
@@ -74,12 +82,23 @@ class Story:
         looks = ("exec", NAMES[0], "--", "sh", "-c", f"ls {path}")
         assert within(60, lambda: self.lab.run(*looks).returncode == 0)
         self.lun = self.lab.sh(NAMES[0], f"dirname $(dirname {path})").strip()
+        if self.tgtd:
+            self._watch()
         self.start_writers()
+
+    def _watch(self) -> None:
+        """Beside the array: no fault of a member is one of this."""
+        switch = processes.living(plan.Lab(self.lab.directory).init(plan.SWITCH))
+        assert switch is not None
+        words = ["-m", "tests.cluster.torture.watcher", self.urls[0], f"{self.directory}/journal"]
+        command = [*inside.enter(switch, "/"), sys.executable, *words]
+        environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+        self.watcher = subprocess.Popen(command, env=environment)
 
     def start_writers(self) -> None:
         """Those that are not there: with its member, or with its lock, a writer ends."""
         for member in NAMES:
-            for number, (way, area) in enumerate(WRITERS):
+            for number, (way, area) in enumerate(FILE_WRITERS if self.tgtd else WRITERS):
                 old = self.writers.get((member, number))
                 if old is None or old.poll() is not None:
                     words = ["-m", "tests.cluster.torture.stamper"]
@@ -92,7 +111,8 @@ class Story:
 
     def end(self) -> None:
         """Nobody writes any more."""
-        for writer in self.writers.values():
+        watcher = [self.watcher] if self.watcher is not None else []
+        for writer in (*self.writers.values(), *watcher):
             writer.kill()
             writer.wait()
 
@@ -156,7 +176,9 @@ class Story:
         for entry in self._journal.more():
             if entry.lun == int(DATA) - 1:
                 self.judge.wrote(entry.time_ns, entry.lba, entry.data)
-        for member in NAMES:
+        for member in (
+            NAMES if not self.tgtd else ()
+        ):  # when a watcher saw something is later than when it was
             log = self.lab.directory / member / "state" / "fencing.log"
             text = log.read_text(errors="replace") if log.exists() else ""
             for victim, time_ns in _CERTIFICATE.findall(text):
@@ -173,16 +195,17 @@ def torture(
     directory: Path,
     keep: Path | None = None,
     draw: Callable[[Faults, random.Random, str], Fault] = Faults.draw,
+    tgtd: bool = False,
 ) -> Story:
     """Bring a lab up, torture it, take it down. keep: where it is copied if a promise was broken."""
     lab = QuickLab(directory / "lab")
     control = directory / CONTROL
     array = [sys.executable, "-m", "tests.array", "--journal", str(directory / "journal")]
     array += ["--control", str(control), "--seed", str(seed % 1000)]
-    story = Story(lab, Faults(lab, control), directory, seed, draw)
+    story = Story(lab, Faults(lab, None if tgtd else control), directory, seed, draw, tgtd)
     story.tell(f"seed {seed}, {faults} faults")
     luns = ("--luns", "1", "--own-luns", "1", "--fence-by", "luns")
-    lab.do("up", *luns, "--array", shlex.join(array))
+    lab.do("up", *luns, *(() if tgtd else ("--array", shlex.join(array))))
     try:
         story.begin()
         story.faults.begin()
@@ -223,6 +246,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="luns", description=__doc__)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--tgtd", action="store_true", help="tgtd instead of our own array")
     parser.add_argument(
         "--only-cuts", action="store_true", help="only what cuts who holds the lock from the others"
     )
@@ -230,7 +254,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="clufs-torture.") as directory:
         draw = cuts if options.only_cuts else Faults.draw
-        story = torture(options.faults, options.seed, Path(directory), options.keep, draw)
+        where = Path(directory)
+        story = torture(options.faults, options.seed, where, options.keep, draw, options.tgtd)
     return 1 if story.violations else 0
 
 
