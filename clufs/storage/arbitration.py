@@ -199,19 +199,43 @@ class Candidate:
             return Share()
         safe = ballots.safe(base)
 
-        def enough(scans: Mapping[UUID, Scan]) -> bool:
-            whole = any(one.share and len(one.frames) >= safe for one in scans.values())
-            return whole and majorities(base.sets, scans)
+        def read(found: Mapping[UUID, Scan]) -> dict[UUID, Scan]:
+            """Those to their end, if they are enough."""
+            ended = {uuid: scan for uuid, scan in found.items() if scan.ended}
+            whole = any(one.share and len(one.frames) >= safe for one in ended.values())
+            return ended if whole and majorities(base.sets, ended) else {}
 
-        try:
-            scans = yield Round(Lane.LOOKING, lambda shelf: shelf.load(base), enough, ballots.luns)
-        except LunError as error:
-            raise LunError(f"the journal of member {base.member} is not whole: {error}") from error
+        def enough(found: Mapping[UUID, Scan]) -> bool:
+            more = not all(scan.ended for scan in found.values())
+            return bool(read(found)) or (more and majorities(base.sets, found))
+
+        begun: dict[UUID, Scan] = {}
+        while True:
+            try:
+                found = yield Round(
+                    Lane.LOOKING, lambda shelf: shelf.load(base, begun), enough, ballots.luns
+                )
+            except LunError as error:
+                why = f"the journal of member {base.member} is not whole: {error}"
+                raise LunError(why) from error
+            if scans := read(found):
+                return self._longest(scans)
+            yield from self._still_here()
+
+    def _still_here(self) -> Rounds[None]:
+        """What takes long is no sign of death."""
+        self.record = replace(self.own(), beat=self.own().beat + 1)
+        tables = yield Round(Lane.BALLOTS, lambda shelf: shelf.say(self.own), self._witnesses)
+        if Ballots(tables).highest > self.own().promised:
+            raise QuorumDiskHeld("another member is taking it")
+
+    @staticmethod
+    def _longest(scans: Mapping[UUID, Scan]) -> Share:
         longest = max(scans.values(), key=lambda one: len(one.frames))
         if any(one.frames != longest.frames[: len(one.frames)] for one in scans.values()):
             raise LunError("the LUNs have different journals under one name")
-        share: Share = longest.share
-        return share
+        assert longest.share is not None
+        return longest.share
 
     def withdraw(self) -> Rounds[None]:
         """Say that nobody need wait for us; who does not hear it waits."""

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import trio
 
-from clufs.errors import LunError, QuorumDiskLost
+from clufs.errors import BadBlock, LunError, QuorumDiskLost
 from clufs.storage import quorum
 from clufs.storage.arbitration import Candidate, Life, Round, Rounds, Tenure
 from clufs.storage.disk_header import cluster_number
@@ -22,7 +22,7 @@ from clufs.storage.lease_wire import boottime
 from clufs.storage.own_lun import OwnLun, open_own
 from clufs.storage.paths import open_path, shown
 from clufs.storage.quorum import Share, Sight
-from clufs.storage.shelf import Lane, Read, Shelf, Steps
+from clufs.storage.shelf import Io, Lane, Read, Shelf, Steps
 from clufs.timeouts import LUN_CONNECT_S
 from clufs.timeouts.lease import LUN_AGAIN_S
 
@@ -79,21 +79,28 @@ class _Lun:
             step = next(steps)
             while True:
                 try:
-                    if own is None or own is not self.own:
-                        raise LunError(self.trouble)
-                    if isinstance(step, Read):
-                        data = await own.blocks.read(step.lba, step.count)
-                    else:
-                        await own.blocks.write(step.lba, step.data)
-                        data = b""
+                    data = await self._io(own, step)
                 except LunError as error:
-                    self.fail(error)
                     step = steps.throw(error)
                 else:
                     step = steps.send(data)
         except StopIteration as done:
             found: T = done.value
             return found
+
+    async def _io(self, own: OwnLun | None, io: Io) -> bytes:
+        """On what was open when the steps began: what it is that was opened since, they do not know."""
+        if own is None or own is not self.own:
+            raise LunError(self.trouble)
+        try:
+            if isinstance(io, Read):
+                return await own.blocks.read(io.lba, io.count)
+            await own.blocks.write(io.lba, io.data)
+            return b""
+        except LunError as error:
+            if own is self.own:
+                self.fail(error)
+            raise
 
 
 class _UnderWay:
@@ -245,6 +252,8 @@ class DiskOnLuns:
             except QuorumDiskLost as lost:
                 under_way.lost = lost
             except LunError as error:
+                if isinstance(error, BadBlock):
+                    lun.fail(error)  # it may have been formatted anew
                 under_way.troubles.append(lun.named(error))
             else:
                 under_way.found[shelf.uuid] = found

@@ -18,8 +18,8 @@ from enum import IntEnum
 from typing import TypeVar
 from uuid import UUID
 
-from clufs.errors import LunError, QuorumDiskLost
-from clufs.limits import FRAME_BLOCKS_MAX
+from clufs.errors import BadBlock, LunError, QuorumDiskLost
+from clufs.limits import FRAME_BLOCKS_MAX, QUORUM_SLICE_FRAMES
 from clufs.storage.ballots import BallotRecord, Table
 from clufs.storage.disk_header import PAIR_BLOCKS, DiskHeader
 from clufs.storage.journal import AREAS, Journal, Name, Scan
@@ -106,7 +106,8 @@ class Shelf:
                 found[index + 1] = pair.record
             elif pair.record is not None or len(pair.flaws) == PAIR_BLOCKS:
                 # One that was torn as the first of all has an empty one beside it.
-                raise LunError(f"the ballots of member {index + 1} are damaged: {pair.flaws}")
+                why = "; ".join(pair.flaws) or Flaw.OTHER_MEMBER
+                raise BadBlock(Flaw.TORN, f"both ballots of member {index + 1}: {why}")
             if index + 1 == self._member and self._sequence is None:
                 self._sequence = pair.sequence
         mine = found.get(self._member)
@@ -136,7 +137,7 @@ class Shelf:
         found = yield from self.read()
         if found.get(self._member) != said:
             self._sequence = None
-            raise LunError(f"our ballot was written and is not there: {Flaw.STALE}")
+            raise BadBlock(Flaw.STALE, "our ballot")
         return found
 
     def _write(self, said: BallotRecord, times: int) -> Steps[None]:
@@ -185,11 +186,13 @@ class Shelf:
         yield from self.ship(journal, upto)
         return (yield from self.read())
 
-    def load(self, base: BallotRecord) -> Steps[Scan]:
-        """As much of the journal at `base` as is whole here."""
+    def load(self, base: BallotRecord, scans: dict[UUID, Scan]) -> Steps[Scan]:
+        """Go on reading the journal at `base`, as much of it as is whole here, for a while."""
         lba = self._area(base.member, base.generation % AREAS)
-        scan = Scan(Name(base.accepted, base.generation), self.uuid, lba)
-        while not scan.ended:
+        name = Name(base.accepted, base.generation)
+        scan = scans.setdefault(self.uuid, Scan(name, self.uuid, lba))
+        end = scan.next_block + QUORUM_SLICE_FRAMES * FRAME_BLOCKS_MAX
+        while not scan.ended and scan.next_block < end:
             count = min(_READ_BLOCKS, self.area_blocks - scan.next_block)
             last = scan.next_block + count == self.area_blocks
             scan.take((yield Read(lba + scan.next_block, count)) if count else b"", last)
