@@ -158,7 +158,7 @@ class RangeLocks:
         for first, last in new.keeps:
             self._give_up(before, first, last)
         alike = [lock for lock in side.locks if lock.mode is new.mode]
-        if len(alike) > RANGE_LOCKS_OF_A_SIDE and not side.folding:
+        if len(alike) > RANGE_LOCKS_OF_A_SIDE and side.folding is None:
             self._fold(side, alike)
 
     def _unlock(self, side: Side, request: SystemCall, first: int, last: int) -> int | None:
@@ -166,6 +166,8 @@ class RangeLocks:
         takes it back."""
         self._give_up(tuple(side.locks), first, last)
         busy = {lock for lock in side.locks if lock.is_busy}
+        if side.folding is not None:
+            busy.add(side.folding)
         if not busy or self._service.node.suspended:
             return 0
         side.unlocking[request] = busy
@@ -242,21 +244,25 @@ class RangeLocks:
         else:
             self._tell(lock)
         if not lock.is_busy:
-            for request, busy in list(side.unlocking.items()):
-                busy.discard(lock)
-                if not busy:
-                    self._unlocked(side, request)
+            self._settled(lock)
         self._rest_if_idle(side)
+
+    def _settled(self, lock: RangeOwner) -> None:
+        """The lock manager has of this lock what it is to have."""
+        for request, busy in list(lock.side.unlocking.items()):
+            busy.discard(lock)
+            if not busy:
+                self._unlocked(lock.side, request)
 
     def _fold(self, side: Side, several: list[RangeOwner]) -> None:
         """Many locks in one mode become one. It is granted beside them, whatever others hold or await."""
         mode = several[0].mode
         spans = union(*(lock.keeps for lock in several))
         one = RangeOwner(side, mode, spans, self._lost)
-        side.folding = True
+        side.folding = one
 
         def granted(error: ClufsError | None) -> None:
-            side.folding = False
+            side.folding = None
             if error is None:
                 one.keeps = union(*(lock.keeps for lock in several))
                 side.locks.append(one)
@@ -264,6 +270,8 @@ class RangeLocks:
                     lock.keeps = ()
                     self._tell(lock)
                 self._tell(one)
+            if not one.is_busy:
+                self._settled(one)
             self._rest_if_idle(side)
 
         self._run(one, side.request(mode, spans, nowait=True), granted)
@@ -275,7 +283,8 @@ class RangeLocks:
         side = self.side_of(key, lock_owner)
         if side is not None and not side.of_descriptor:
             self.release(side)
-            self._forget_side(side)
+            if not side.is_active:
+                self._forget_side(side)
             self._step_now()
 
     def last_closed(self, handle: int) -> None:
@@ -283,13 +292,12 @@ class RangeLocks:
         for side in list(self._by_handle.pop(handle, ())):
             side.handles.discard(handle)
             self.release(side)
-            self._forget_side(side)
+            if not (side.is_active and side.handles):
+                self._forget_side(side)
         self._step_now()
 
     def _forget_side(self, side: Side) -> None:
         """The kernel may give its name to another owner."""
-        if side.is_active:
-            return
         for handle in side.handles:
             self._by_handle[handle].discard(side)
         side.handles.clear()
@@ -313,7 +321,7 @@ class RangeLocks:
         side = lock.side
         self._due = [event for event in self._due if event.owner is not lock]
         lock.keeps = lock.told = ()
-        lock.is_busy = side.folding = False
+        lock.is_busy, side.folding = False, None
         side.waiting.discard(lock)
         side.forget(lock)
         for request in list(side.unlocking):

@@ -75,7 +75,7 @@ class Side:
     name: unlike that of any other side of any member. locks: those granted. waiting: requests not decided.
     process: who asked first; None where it cannot be seen. of_descriptor: it outlives the process.
     nodes: of the opens that it asked through, and handles theirs. unlocking: calls that give bytes up, each
-        with the locks of which that is not confirmed. folding: its locks are being put together.
+        with the locks of which that is not confirmed. folding: what its locks are being put together to.
     release: gives up all that is granted. is_active: it has not been idle since it asked for something.
     is_recorded: it is on record as a descriptor that holds locks.
     """
@@ -117,13 +117,13 @@ class Side:
         self.locks: list[RangeOwner] = []
         self.waiting: set[RangeOwner] = set()
         self.unlocking: dict[SystemCall, set[RangeOwner]] = {}
-        self.folding = False
+        self.folding: RangeOwner | None = None
         self.is_recorded = self.is_active = False
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is held, awaited or on its way."""
-        return not (self.locks or self.waiting or self.unlocking or self.folding)
+        return not (self.locks or self.waiting or self.unlocking or self.folding is not None)
 
     @property
     def is_by_descriptor(self) -> bool:

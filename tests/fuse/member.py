@@ -172,6 +172,7 @@ async def member_mounted(directory: Path) -> AsyncIterator[Mounted]:
         operations,
         member.root,
         write=operations.write_now,
+        lock=operations.lock_now,
         on_interrupted=member.service.parked.interrupted,
         options=("default_permissions",),
     ) as member.ended:
