@@ -22,6 +22,7 @@ from clufs.daemon import lockfiles, process
 from clufs.daemon.applications.caa import ApplicationOrders
 from clufs.daemon.applications.service import applications_of
 from clufs.daemon.disk_lease import DiskLease
+from clufs.daemon.ending import Ending
 from clufs.daemon.facts import ClusterFacts, add_gauges, add_metrics
 from clufs.daemon.lun_fencing import LunFencing
 from clufs.daemon.luns import luns_directory, luns_of
@@ -49,10 +50,7 @@ from clufs.member.runtime import Hooks
 from clufs.registry.commands import Command, DropNamespace, PutNamespace
 from clufs.registry.store import RegistryStore
 from clufs.timeouts import (
-    GOODBYE_S,
-    HOLDERS_LOOK_S,
     LEASE_S,
-    POLL_GRACE_S,
     TICK_S,
     VIEW_GRACE_S,
 )
@@ -106,7 +104,6 @@ class Daemon:
         self._is_ready = False
         self._installed_s = 0.0
         self._told_status = ""
-        self._parted = False
         self._withheld = False
         node = Node(name, 0, (), incarnation)
         root = Root()
@@ -149,6 +146,13 @@ class Daemon:
         add_metrics(metrics, self.membership, self.cluster)
         self.ephemerals = lockfiles.furnish(root, self.membership, self.service, metrics)
         self.operations.ephemerals = self.ephemerals
+        self.ending = Ending(
+            self.membership,
+            self.service,
+            self.applications,
+            self.operations.lock_handles,
+            config.daemon.stop_s,
+        )
 
     def _furnish(self, root: Root, groups: Groups) -> None:
         root.add(self.locks.root)
@@ -366,10 +370,11 @@ class Daemon:
                 nursery.start_soon(self._stop_on, signals)
                 nursery.start_soon(self._say_ready)
                 await loop.run()
-                self._tell_everybody()
-                await self._say_goodbye()
+                self.ending.tell_everybody()
+                await self.ending.say_goodbye()
                 await self.lun_fencing.leave()
-                self.disk_lease.let_go()
+                if not self.ending.leaves_holders:
+                    self.disk_lease.let_go()
                 nursery.cancel_scope.cancel()
 
     async def _live(self, nursery: trio.Nursery) -> None:
@@ -424,49 +429,14 @@ class Daemon:
         print(f"ready {self.place.mount_point}", flush=True)
 
     async def _stop_on(self, signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            log.info("%s: stopping", signal.Signals(number).name)
-            notify.tell(STOPPING=1)
-            self._tell_everybody()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._end_on, signals, nursery)
-                await trio.sleep(POLL_GRACE_S)
-                await self._say_goodbye()
-                nursery.cancel_scope.cancel()
-            pyfuse3.terminate()
-            return
-
-    async def _end_on(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
-        await anext(signals)
-        log.info("a second signal: no goodbye")
-        nursery.cancel_scope.cancel()
-
-    async def _say_goodbye(self) -> None:
-        """Give the holders their time, end them, tell the other members; alone, nobody needs to wait."""
-        runtime = self.membership.runtime
-        if self._parted or not runtime.core.standing:
-            return
-        self._parted = True
-        await self.applications.leave()
-        if not self.locks.node.shared:
-            return
-        with trio.move_on_after(self.config.daemon.stop_s):
-            while self.service.is_held:  # noqa: ASYNC110 - locks end in many ways, none tells
-                await trio.sleep(HOLDERS_LOOK_S)
-        await self.service.end_holders()
-        with trio.move_on_after(GOODBYE_S):
-            runtime.leave()
-            await runtime.finished.wait()
-
-    def _tell_everybody(self) -> None:
-        if not self.service.stopping:
-            self.journals.events.add("stop", member=self.locks.node.member)
-            self.service.stop(self.operations.lock_handles())
+        await self.ending.on(signals)
+        pyfuse3.terminate()
 
     def close(self) -> None:
-        """Unmount, detached if somebody still stands in it, and leave no record of owners."""
+        """Unmount, detached if somebody still stands in it, and leave no record of owners but of those whom the next
+        daemon has to end."""
         pyfuse3.close(unmount=True)
-        self.record.close()
+        self.record.close(keep=self.ending.leaves_holders)
 
 
 def _run(daemon: Daemon) -> None:

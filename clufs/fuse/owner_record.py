@@ -91,11 +91,12 @@ class OwnerRecord:
         self._descriptors += change
         _DESCRIPTORS.pack_into(self._map, _DESCRIPTORS_AT, self._descriptors)
 
-    def close(self) -> None:
-        """Nobody owns anything any more: the file goes."""
+    def close(self, *, keep: bool = False) -> None:
+        """Nobody owns anything any more, and the file goes; keep: somebody does, and it stays."""
         self._map.close()
         os.close(self._fd)
-        self._path.unlink(missing_ok=True)
+        if not keep:
+            self._path.unlink(missing_ok=True)
 
 
 def left_behind(path: Path) -> tuple[list[tuple[int, int]], bool]:

@@ -13,7 +13,6 @@ import trio
 from clufs import daemon
 from clufs.cli import clufsd
 from clufs.dlm.node import Node
-from clufs.fuse.lock_handle import LockHandle
 from clufs.tree.elsewhere import Nobody
 
 
@@ -46,8 +45,7 @@ class Switched(daemon.Daemon):
             self.others.quorum = 1
             service.quorum_back()
         else:
-            handles = self.operations.handles.values()
-            await service.expelled([one for one in handles if isinstance(one, LockHandle)])
+            await service.expelled(self.operations.lock_handles())
             service.new_node(Node(self.membership.name, service.node.view + 1))
             service.quorum_back()
 
