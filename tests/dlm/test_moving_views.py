@@ -10,6 +10,7 @@ from clufs.dlm.directory import directory_member
 from clufs.dlm.interface import Resumed
 from clufs.dlm.modes import Mode
 from clufs.dlm.moves import Offer
+from clufs.dlm.rsb import ResourceBlock
 from clufs.limits import REMASTER_LOCKED_AFTER
 from tests.dlm.cluster import make_eager
 from tests.dlm.views import Views
@@ -24,13 +25,26 @@ def come_to_rest(cluster: Views) -> None:
         cluster.check()
 
 
-def moving(moment: int, name: bytes = b"db/x") -> Views:
-    """provolone gives the tree to polishham; all but prosciutto hold it in PR, prosciutto waits."""
-    cluster = Views(moment, MEMBERS)
+def standing(seed: int = 0) -> Views:
+    """All four are in their first view."""
+    cluster = Views(seed, MEMBERS)
     for member in MEMBERS:
         cluster.start(member)
-    cluster.install()
+    view_for_all(cluster)
     come_to_rest(cluster)
+    return cluster
+
+
+def view_for_all(cluster: Views) -> None:
+    """A view comes, and each of them has heard of it before anybody says anything."""
+    cluster.install()
+    for member in MEMBERS:
+        cluster.learn(member)
+
+
+def moving(moment: int, name: bytes = b"db/x") -> Views:
+    """provolone gives the tree to polishham; all but prosciutto hold it in PR, prosciutto waits."""
+    cluster = standing(moment)
     cluster.says(OLD, "writer", "EX", name)
     come_to_rest(cluster)
     cluster.says(OLD, "writer", "PR value=page", name)
@@ -79,13 +93,19 @@ def finish(cluster: Views, name: bytes = b"db/x") -> str:
     return master
 
 
+def the_block(cluster: Views, name: bytes) -> ResourceBlock:
+    """Where it is mastered."""
+    (block,) = [node.blocks[name] for node in cluster.nodes.values() if name in node.blocks]
+    return block
+
+
 def check(cluster: Views) -> None:
     """Whoever is left has what it had, and the value is what it was."""
     for member in cluster.nodes:
         for who in ("writer", "reader"):
             if (member, who) in cluster.people:
                 assert cluster.lock(member, who).granted is Mode.PR
-    block = next(node.blocks[b"db/x"] for node in cluster.nodes.values() if node.blocks)
+    block = the_block(cluster, b"db/x")
     assert (block.value, block.valid) == (b"page", True)
     if FOURTH in cluster.nodes:
         assert cluster.lock(FOURTH, "waiter").wanted is Mode.EX
@@ -143,11 +163,9 @@ def test_what_was_released_without_quorum_was_the_last(
     """While the tree moves, its home has the only lock that can write; then a view comes."""
     name = name_with(MEMBERS, directory)
     cluster = released_without_quorum(home, line, moment, name)
-    cluster.install()
-    for member in MEMBERS:
-        cluster.learn(member)
+    view_for_all(cluster)
     finish(cluster, name)
-    block = next(node.blocks[name] for node in cluster.nodes.values() if name in node.blocks)
+    block = the_block(cluster, name)
     assert (block.value, block.valid) == (b"last" if line != "UN" else b"page", True)
 
 
@@ -165,11 +183,7 @@ def test_what_was_released_before_the_quorum_is_back_was_the_last(
 
 
 def released_without_quorum(home: str, line: str, moment: int, name: bytes) -> Views:
-    cluster = Views(moment, MEMBERS)
-    for member in MEMBERS:
-        cluster.start(member)
-    cluster.install()
-    come_to_rest(cluster)
+    cluster = standing(moment)
     cluster.says(OLD, "keeper", "NL", name)
     come_to_rest(cluster)
     cluster.says(home, "writer", "EX", name)
@@ -180,8 +194,7 @@ def released_without_quorum(home: str, line: str, moment: int, name: bytes) -> V
     pass_moments(cluster, moment)
     cluster.suspend(home)
     cluster.says(home, "writer", line, name)
-    while cluster.post[home, OLD]:
-        cluster.deliver((home, OLD))
+    deliver_all(cluster, (home, OLD))
     pass_moments(cluster, moment % 3)
     return cluster
 
@@ -189,27 +202,19 @@ def released_without_quorum(home: str, line: str, moment: int, name: bytes) -> V
 def test_what_the_old_master_released_without_quorum_was_the_last() -> None:
     """It had the only lock that could write, and builds the tree itself in the next view."""
     name = name_with(MEMBERS, OLD)
-    cluster = Views(0, MEMBERS)
-    for member in MEMBERS:
-        cluster.start(member)
-    cluster.install()
-    come_to_rest(cluster)
+    cluster = standing()
     cluster.says(OLD, "writer", "EX", name)
     cluster.says(THIRD, "keeper", "NL", name)
     come_to_rest(cluster)
     cluster.says(OLD, "writer", "EX value=page", name)
     offer(cluster, name)
-    for pair in ((OLD, NEW), (NEW, OLD)):
-        while cluster.post[pair]:
-            cluster.deliver(pair)
+    deliver_all(cluster, (OLD, NEW), (NEW, OLD))
     assert not cluster.nodes[OLD].blocks
     cluster.suspend(OLD)
     cluster.says(OLD, "writer", "UN", name)
-    cluster.install()
-    for member in MEMBERS:
-        cluster.learn(member)
+    view_for_all(cluster)
     finish(cluster, name)
-    block = next(node.blocks[name] for node in cluster.nodes.values() if name in node.blocks)
+    block = the_block(cluster, name)
     assert (block.value, block.valid) == (b"page", True)
 
 
@@ -218,9 +223,7 @@ def test_what_was_asked_anew_and_given_up_is_not_served_by_the_old_master() -> N
     name = name_with({*MEMBERS} - {NEW}, OLD)
     cluster = moving(0, name)
     cluster.says(FOURTH, "late", "EX", name)
-    for pair in ((OLD, NEW), (NEW, OLD), (FOURTH, OLD), (OLD, FOURTH)):
-        while cluster.post[pair]:
-            cluster.deliver(pair)
+    deliver_all(cluster, (OLD, NEW), (NEW, OLD), (FOURTH, OLD), (OLD, FOURTH))
     for who in ("late", "waiter"):  # it has nothing there then, and nothing to hand in
         cluster.withdraws(FOURTH, who, name)
     cluster.loses(NEW, True)
@@ -231,11 +234,7 @@ def test_what_was_asked_anew_and_given_up_is_not_served_by_the_old_master() -> N
 def test_what_the_new_master_had_asked_and_given_up_is_not_served_by_the_old_master() -> None:
     """It had asked the old master, which has kept that, and masters the tree once more in the next view."""
     name = name_with(MEMBERS, OLD)
-    cluster = Views(0, MEMBERS)
-    for member in MEMBERS:
-        cluster.start(member)
-    cluster.install()
-    come_to_rest(cluster)
+    cluster = standing()
     cluster.says(OLD, "keeper", "NL", name)
     while not is_offered(cluster):
         deliver_all(cluster, (OLD, NEW))
@@ -248,20 +247,14 @@ def test_what_the_new_master_had_asked_and_given_up_is_not_served_by_the_old_mas
     cluster.deliver((OLD, NEW))
     assert not cluster.nodes[OLD].blocks
     cluster.withdraws(NEW, "late", name)  # nobody has to be told: it is to decide that itself
-    cluster.install()
-    for member in MEMBERS:
-        cluster.learn(member)
+    view_for_all(cluster)
     assert finish(cluster, name) == OLD
 
 
 def test_the_new_master_asks_the_old_one_nothing_once_it_has_heard() -> None:
     """The directory has not heard yet, and names the old master."""
     name = name_with(MEMBERS, FOURTH)
-    cluster = Views(0, MEMBERS)
-    for member in MEMBERS:
-        cluster.start(member)
-    cluster.install()
-    come_to_rest(cluster)
+    cluster = standing()
     cluster.says(OLD, "keeper", "NL", name)
     come_to_rest(cluster)
     while not is_offered(cluster):
@@ -292,7 +285,8 @@ def test_a_tree_that_was_built_and_has_ended_is_not_rebuilt(
     cluster.says(NEW, "worker", "UN", name)
     give_up(cluster, name, monkeypatch)
     cluster.says(OLD, "late", "PR", name)
-    check_value_after_view(cluster, name)
+    view_for_all(cluster)
+    check_value(cluster, name)
 
 
 def test_a_tree_that_ends_in_the_next_view_before_others_are_in_doubt_has_a_fresh_value(
@@ -313,11 +307,7 @@ def test_a_tree_that_ends_in_the_next_view_before_others_are_in_doubt_has_a_fres
 
 def given_away(name: bytes) -> Views:
     """polishham has built the tree, as provolone has yet to hear; it holds NL, pepicelli PR."""
-    cluster = Views(0, MEMBERS)
-    for member in MEMBERS:
-        cluster.start(member)
-    cluster.install()
-    come_to_rest(cluster)
+    cluster = standing()
     for member, who in ((OLD, "keeper"), (THIRD, "reader")):
         cluster.says(member, who, "PR", name)
         come_to_rest(cluster)
@@ -346,16 +336,9 @@ def deliver_all(cluster: Views, *pairs: tuple[str, str]) -> None:
             cluster.check()
 
 
-def check_value_after_view(cluster: Views, name: bytes) -> None:
-    cluster.install()
-    for member in MEMBERS:
-        cluster.learn(member)
-    check_value(cluster, name)
-
-
 def check_value(cluster: Views, name: bytes) -> None:
     come_to_rest(cluster)
-    (block,) = [node.blocks[name] for node in cluster.nodes.values() if name in node.blocks]
+    block = the_block(cluster, name)
     assert (block.value, block.valid) == (b"", True)
     assert cluster.lock(OLD, "late", name).granted is Mode.PR
 
@@ -370,11 +353,7 @@ def test_undisturbed_it_arrives() -> None:
 
 def test_the_limit_is_the_one_that_is_said() -> None:
     """As many requests as the limit says are ahead when the tree is offered."""
-    cluster = Views(0, MEMBERS)
-    for member in MEMBERS:
-        cluster.start(member)
-    cluster.install()
-    come_to_rest(cluster)
+    cluster = standing()
     cluster.says(OLD, "keeper", "NL")
     come_to_rest(cluster)
     cluster.says(NEW, "worker", "NL")
