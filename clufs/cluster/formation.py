@@ -23,17 +23,39 @@ all see in one order, so that all agree, itself too once it wakes up:
   from it begins the round again in the same configuration, without that process.
 - Who was left out is named in hellos until the process has left the group, so that a joiner does
   not wait for it either.
+
+A quorum disk has votes and no process: the member that holds it is its voice (`voice`), and vouches for
+it once the number is on it, too. Where two majorities share nothing but the disk, it is the disk that
+knows: it vouches for a number that is above all that it has vouched for, or for the same in the very
+same round, under its next voice. Else its voice begins the round again, above what the disk knows.
+Nobody waits for the disk where members alone have the majority.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from clufs.cluster.disk_part import DiskPart
+from clufs.cluster.formation_effects import (
+    DiskStore,
+    Effect,
+    Expelled,
+    Install,
+    Multicast,
+    Say,
+    Self,
+    Store,
+    Suspend,
+)  # fmt: skip
 from clufs.cluster.formation_messages import (
+    DISK_SINCE,
     OLDEST,
     VERSION,
     Again,
+    Anew,
+    DiskGone,
+    DiskHere,
+    DiskVouched,
     Hello,
     Lives,
     Message,
@@ -53,82 +75,34 @@ from clufs.cluster.interface import (
     Report,
     View,
 )
+from clufs.cluster.voice import DISK_ID
 from clufs.limits import HELD_SAID_MAX_BYTES, MESSAGE_COST_BYTES
 from clufs.timeouts import HELLO_LATE_S
 
-# ------------------------------------------------- what is to be done
-
-
-@dataclass(frozen=True, slots=True)
-class Multicast:
-    """Send through the engine."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Put the number on disk, then call stored() with it."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Suspend:
-    """The view that was installed holds no more: nothing may be granted until Install."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Install:
-    """The view holds from now on. After a quorum that went and came it may be the one before.
-
-    streams: peer id -> (address, port) of each member's streams.
-    """
-
-    view: View
-    streams: dict[int, tuple[str, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Something said in the installed view."""
-
-    sender: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Expelled:
-    """This incarnation is in no view any more: the engine is gone, or the others go on without it.
-
-    This formation is finished; the member leaves the group, and joins it as a new incarnation.
-    """
-
-    why: str
-
-
-Effect = Multicast | Store | Suspend | Install | Say | Expelled
-
-
-@dataclass(frozen=True, slots=True)
-class Self:
-    """What a member says of itself."""
-
-    peer: Peer
-    incarnation: int
-    port: int
+__all__ = (
+    "DiskStore", "Effect", "Expelled", "Formation", "Install", "Multicast", "Say", "Self", "Store", "Suspend",
+)  # fmt: skip
 
 
 class Formation:
     """One member's part. Every method returns effects, to be carried out in their order."""
 
     def __init__(
-        self, me: Self, peers: tuple[Peer, ...], highest: int, hello_late_s: float = HELLO_LATE_S
+        self,
+        me: Self,
+        peers: tuple[Peer, ...],
+        highest: int,
+        hello_late_s: float = HELLO_LATE_S,
+        disk_votes: int = 0,
     ) -> None:
-        """highest: the highest view number on this member's disk, 0 if none."""
+        """highest: the highest view number on this member's disk, 0 if none.
+
+        disk_votes: of the quorum disk, 0 if there is none.
+        """
         self.me = me
+        self.disk_votes = disk_votes
+        self._oldest = DISK_SINCE if disk_votes else OLDEST
+        self.disk = DiskPart(me.peer.id)
         self._hello_late_s = hello_late_s
         self.peers = {peer.id: peer for peer in peers}
         self.highest = highest
@@ -208,6 +182,74 @@ class Formation:
         self._leave_out([member])
         return [again]
 
+    # ------------------------------------------------- the quorum disk
+
+    @property
+    def round(self) -> Round | None:
+        """The present round; None before the engine has told of a group, and at the end."""
+        return None if self._finished else self._round
+
+    @property
+    def caster(self) -> int | None:
+        """Who holds the disk that votes in this ring; None while it does not.
+
+        It votes from when it vouched in the ring, through all rounds of it, until it is let go of or
+        its holder is no member any more.
+        """
+        found = self.disk.caster
+        if self.round is None or found not in set(self.round[1]) - self._left_out:
+            return None
+        return found[0] if found else None
+
+    def rank(self, last: int) -> int | None:
+        """Whose turn it is to take the disk, from 0; None where even with it there is no majority.
+
+        last: a member whose turn comes after all others'.
+        """
+        left_out, me = dict(self._left_out), self.me.peer.id
+        ids = [one for one in self._ids() if one not in left_out]
+        if self._finished or not self._is_majority({DISK_ID, *ids}) or me not in ids:
+            return None
+        return sorted(ids, key=lambda one: (one == last, one)).index(me)
+
+    def disk_held(self, ballot: int) -> list[Effect]:
+        """This member holds the disk from now on, until disk_dropped()."""
+        self.disk.ballot = ballot
+        return [_multicast(DiskHere(self.round, ballot))] if self.round else []
+
+    def disk_dropped(self) -> list[Effect]:
+        """This member holds the disk no more."""
+        gone = self.disk.drop()
+        return [_multicast(DiskGone(self.round, gone))] if self.round else []
+
+    def disk_stored(self, number: int, round: Round) -> list[Effect]:
+        """The number of a DiskStore is on the disk, for that round."""
+        if round != self.round or number != self._number or not self.disk.ballot:
+            return []
+        return [_multicast(DiskVouched(round, number, self.disk.ballot))]
+
+    def anew(self, above: int) -> list[Effect]:
+        """Have the round begin again, for a number above this one, for the sake of the disk."""
+        self.highest = max(self.highest, above)
+        return [_multicast(Anew(self.round))] if self.round else []
+
+    def _ask_disk(self) -> list[Effect]:
+        if self._round is None or not self._number or not self.disk.asks():
+            return []
+        return [DiskStore(self._number, self._round, self._members)]
+
+    def _of_disk(self, sender: int, message: DiskHere | DiskGone | DiskVouched) -> list[Effect]:
+        if not self.disk.said(sender, message):
+            return []
+        if isinstance(message, DiskHere):
+            return self._ask_disk() if self._number else self._count_missed()
+        if isinstance(message, DiskVouched) and message.number == self._number:
+            self._vouched.add(DISK_ID)
+            return self._try()
+        return []
+
+    # ------------------------------------------------- what is awaited
+
     def waits_for(self) -> str:
         """What the next view waits for, as a sentence; empty if one is installed."""
         if self.view is not None:
@@ -219,8 +261,12 @@ class Formation:
             return "the second clufsd on one machine to end"
         if missing := [self._name(one) for one in self._missing()]:
             return f"the hello of {' '.join(missing)}"
-        if others := [one.name for one in self._hellos.values() if not _is_understood(one)]:
+        if others := [one.name for one in self._hellos.values() if not self._understands(one)]:
             return f"{' '.join(others)} to run a version that speaks formation {VERSION}"
+        if others := [
+            one.name for one in self._hellos.values() if one.disk_votes != self.disk_votes
+        ]:
+            return f"{' '.join(others)} to have quorum.device.votes {self.disk_votes}, as here"
         if not self._is_majority(self._vouched):
             return f"a majority of the votes{self._unheard()}"
         return "corosync's quorum"
@@ -231,6 +277,8 @@ class Formation:
         absent = [self._name(one) for one in self.peers if one not in ids]
         names = [self._name(one) for one in ids if one not in dict(self._members)]
         said = f"; not heard of: {' '.join(absent)}" if absent else ""
+        if self.disk_votes and DISK_ID not in self._vouched:
+            said += "; the quorum disk has not vouched"
         return said + (f"; expelled, to join anew: {' '.join(names)}" if names else "")
 
     # ------------------------------------------------- the round
@@ -250,11 +298,14 @@ class Formation:
         if self._round is not None and self._round[:2] == (report.ring, report.members):
             return []
         self._left_out &= set(report.members)
+        if self._round is None or self._round[0] != report.ring:
+            self.disk.caster = None
         return self._begin_round((report.ring, report.members, 0), "the group has changed")
 
     def _begin_round(self, begun: Round, why: str) -> list[Effect]:
         self._round = begun
         self._begin()
+        self.disk.begin()
         me = self.me
         hello = Hello(
             VERSION,
@@ -267,9 +318,11 @@ class Formation:
             self._last,
             tuple(sorted(self._gone.items())),
             tuple(sorted(self._left_out)),
-            OLDEST,
+            self._oldest,
+            self.disk_votes,
         )
-        return [*self._suspend(why), _multicast(hello)]
+        again = self.disk_held(self.disk.ballot) if self.disk.ballot else []
+        return [*self._suspend(why), _multicast(hello), *again]
 
     def _suspend(self, why: str) -> list[Effect]:
         if self.view is None:
@@ -304,6 +357,12 @@ class Formation:
                 return self._again(message)
             case Vouched():
                 return self._vouch(report.sender, message)
+            case Anew():
+                ring, group, begun = message.round
+                why = "the quorum disk needs a later view"
+                return self._begin_round((ring, group, begun + 1), why)
+            case _:
+                return self._of_disk(report.sender, message)
 
     def _hello(self, sender: int, hello: Hello) -> list[Effect]:
         # After the round is complete a hello is of one that was left out.
@@ -319,10 +378,12 @@ class Formation:
             self.dropped += 1
             return []
         for one in message.members:
-            if one in self._hellos:
-                continue
             self._missed.setdefault(one, set()).add(sender)
-            if self._is_majority(self._missed[one]):
+        return self._count_missed()
+
+    def _count_missed(self) -> list[Effect]:
+        for one, who in self._missed.items():
+            if one not in self._hellos and self._is_majority(self.disk.voice.joins(who)):
                 self._leave_out([one])
         return self._complete()
 
@@ -351,13 +412,18 @@ class Formation:
             sorted((one, hello.incarnation) for one, hello in hellos.items() if one not in out)
         )
         self._number = max(one.highest for one in hellos.values()) + 1
-        return [Store(self._number)]
+        return [Store(self._number), *self._ask_disk()]
 
     def _all_known(self) -> bool:
         return all(
-            _is_understood(hello) and hello.name == self._name(one)
+            self._understands(hello)
+            and hello.name == self._name(one)
+            and hello.disk_votes == self.disk_votes
             for one, hello in self._hellos.items()
         )
+
+    def _understands(self, hello: Hello) -> bool:
+        return hello.oldest <= VERSION and hello.version >= self._oldest
 
     def _dropped(self) -> tuple[int, set[int]]:
         """The number of the newest view that anybody has installed, and who missed it."""
@@ -376,12 +442,12 @@ class Formation:
         return self._try()
 
     def _is_majority(self, members: Iterable[int]) -> bool:
-        """Whether these have more than half of all configured votes.
+        """Whether these, maybe with the disk, have more than half of all configured votes.
 
         Counted here, whatever corosync's expected votes have been lowered to.
         """
-        total = sum(peer.votes for peer in self.peers.values())
-        return 2 * sum(self.peers[one].votes for one in members if one in self.peers) > total
+        votes = {one: peer.votes for one, peer in self.peers.items()} | {DISK_ID: self.disk_votes}
+        return 2 * sum(votes.get(one, 0) for one in members) > sum(votes.values())
 
     def _quorate(self) -> bool:
         quorum = self._quorum
@@ -430,7 +496,3 @@ class Formation:
 
 def _multicast(message: Message) -> Multicast:
     return Multicast(pack(message))
-
-
-def _is_understood(hello: Hello) -> bool:
-    return hello.oldest <= VERSION and hello.version >= OLDEST

@@ -8,9 +8,12 @@ import msgspec
 
 from clufs.cluster.interface import RingId
 
-VERSION = 1
+VERSION = 2
 """The version of these messages. A later one may add fields at the end of a message: an earlier one does
-not look at them."""
+not look at them. 2 knows what is said for the quorum disk."""
+
+DISK_SINCE = 2
+"""The first version that counts the votes of a quorum disk."""
 
 OLDEST = 1
 """The oldest version with which this one forms a view; when all members have been brought up to date,
@@ -32,7 +35,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     highest: the highest view number that it has on disk. last: number and members of the view that
     this incarnation installed last, 0 if none. dropped: of members that are not in it, the lives
     seen last in a view. left_out: processes of the group that no view waits for. oldest: the oldest
-    version that the sender understands.
+    version that the sender understands. disk_votes: as the sender has them configured, 0 without one.
     """
 
     version: int
@@ -46,6 +49,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     dropped: Lives
     left_out: Processes
     oldest: int = 1
+    disk_votes: int = 0
 
 
 class Missed(msgspec.Struct, frozen=True, array_like=True, tag="missed"):
@@ -69,6 +73,34 @@ class Vouched(msgspec.Struct, frozen=True, array_like=True, tag="vouched"):
     number: int
 
 
+class DiskHere(msgspec.Struct, frozen=True, array_like=True, tag="disk here"):
+    """The sender holds the quorum disk, and has not been told that another has taken it."""
+
+    round: Round
+    ballot: int
+
+
+class DiskGone(msgspec.Struct, frozen=True, array_like=True, tag="disk gone"):
+    """The sender holds the quorum disk under this ballot no more."""
+
+    round: Round
+    ballot: int
+
+
+class DiskVouched(msgspec.Struct, frozen=True, array_like=True, tag="disk vouched"):
+    """The quorum disk has the number, for this round: its holder says so."""
+
+    round: Round
+    number: int
+    ballot: int
+
+
+class Anew(msgspec.Struct, frozen=True, array_like=True, tag="anew"):
+    """The round begins again with the same members: this one's number or log is of no use to the disk."""
+
+    round: Round
+
+
 class Said(msgspec.Struct, frozen=True, array_like=True, tag="said"):
     """What the rooms above send in a view."""
 
@@ -76,7 +108,9 @@ class Said(msgspec.Struct, frozen=True, array_like=True, tag="said"):
     body: bytes
 
 
-Message: TypeAlias = Hello | Missed | Again | Vouched | Said
+Message: TypeAlias = (
+    Hello | Missed | Again | Vouched | Said | DiskHere | DiskGone | DiskVouched | Anew
+)
 
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 

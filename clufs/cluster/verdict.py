@@ -12,6 +12,8 @@ parted from most goes: so who hears nobody, or is heard by nobody, is the one. A
 of whom more others complain, then the one with fewer votes, then the one with the higher id. Nobody
 goes whom the rest needs for its majority of votes: then the next goes, or none and they stay as they are.
 
+Who speaks for a quorum disk brings its votes along: to what is on record, and to those who stay.
+
 What it cannot know: a member that answers on its streams and does nothing else is reachable.
 """
 
@@ -22,6 +24,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from clufs.cluster.voice import DISK_ID
 from clufs.timeouts import VERDICT_AFTER_S
 
 
@@ -60,7 +63,7 @@ class Verdict:
     """One member's part. Every method returns effects, to be carried out in their order."""
 
     def __init__(self, me: int, votes: Mapping[int, int]) -> None:
-        """votes: of every configured member, by id."""
+        """votes: of every configured member, by id, and of the quorum disk."""
         self._me = me
         self._votes = dict(votes)
         self._number = 0
@@ -70,6 +73,7 @@ class Verdict:
         self._members = frozenset(members)
         self._said: dict[int, frozenset[int]] = {}
         self._told: frozenset[int] = frozenset()  # what this member said last
+        self._voice = DISK_ID  # who speaks for the disk: nobody yet
         self._closed = 0  # inquiries
         self._close()
         self._closed = 0
@@ -120,6 +124,14 @@ class Verdict:
         self._open = self._open or (changed and bool(silent))
         if self._open and heard.for_the_record and heard.inquiry == self._closed:
             self._record.add(sender)
+        return self._judge()
+
+    def voice(self, member: int) -> list[Effect]:
+        """From this place in the view's order on, this member speaks for the quorum disk."""
+        self._voice = member
+        return self._judge()
+
+    def _judge(self) -> list[Effect]:
         if not self._has_majority(self._record):
             return []
         self._close()
@@ -139,8 +151,10 @@ class Verdict:
     # ------------------------------------------------- the verdict
 
     def _has_majority(self, members: Iterable[int]) -> bool:
-        """Whether these have more than half of all configured votes."""
-        return 2 * sum(self._votes.get(one, 0) for one in members) > sum(self._votes.values())
+        """Whether these, with the disk if one speaks for it, have more than half of all votes."""
+        found = set(members)
+        found |= {DISK_ID} if self._voice in found else set()
+        return 2 * sum(self._votes.get(one, 0) for one in found) > sum(self._votes.values())
 
     def _verdict(self) -> list[int]:
         """Who goes, in this order."""

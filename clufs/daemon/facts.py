@@ -79,11 +79,15 @@ class ClusterFacts:
         )
 
     def votes(self) -> Votes:
-        """Votes of the members that corosync sees; quorate only while the locks have a view."""
+        """Votes of the members that corosync sees, and of the quorum disk; quorate only while the locks
+        have a view."""
         runtime = self._lives.runtime
-        expected = sum(peer.votes for peer in runtime.engine.peers)
-        present = sum(peer.votes for peer in runtime.engine.peers if peer.id in runtime.seen)
-        return Votes(runtime.core.standing, present, expected, expected // 2 + 1)
+        engine, core = runtime.engine, runtime.core
+        expected = sum(peer.votes for peer in engine.peers) + engine.disk_votes
+        present = sum(peer.votes for peer in engine.peers if peer.id in runtime.seen)
+        present += engine.disk_votes * core.keeper.votes_here
+        disk = core.keeper.shown(core.name) if engine.disk_votes else ""
+        return Votes(core.standing, present, expected, expected // 2 + 1, disk)
 
     def waits_for(self) -> str:
         """What stands between this member and grants."""

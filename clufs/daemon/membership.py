@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from time import monotonic
 
@@ -29,6 +30,9 @@ from clufs.member.runtime import Hooks, Runtime
 from clufs.registry.commands import Command, DropNamespace, PutNamespace
 from clufs.registry.state import State
 from clufs.registry.store import RegistryStore
+from clufs.storage.paths import initiator_name
+from clufs.storage.quorum import QuorumDisk
+from clufs.storage.quorum_disk import open_quorum_disk
 from clufs.timeouts import DISK_AGAIN_S, REJOIN_CALM_S, REJOIN_MAX_S, REJOIN_S
 
 log = logging.getLogger("clufsd")
@@ -107,6 +111,8 @@ class Membership:
         me = Self(engine.me, self.incarnation, port)
         self.runtime = Runtime(engine, me, _agents(self.config), start, self.store, self.hooks)
         self.runtime.agent_of = lambda plan: self.agent_of(plan)
+        if engine.disk_votes:
+            self.runtime.opened_disk = self._quorum_disk(engine)
         if self.config.engine.kind == "corosync":
             self.runtime.mesh = Mesh(
                 engine.me,
@@ -119,6 +125,13 @@ class Membership:
                 peer_dead_s=self.config.engine.peer_dead_ms / 1000,
                 linger=self.linger,
             )
+
+    def _quorum_disk(self, engine: Engine) -> AbstractAsyncContextManager[QuorumDisk]:
+        luns = [lun.urls for lun in self.config.own_luns]
+        initiator = self.config.storage.initiator or initiator_name(engine.me.name)
+        return open_quorum_disk(
+            luns, initiator, engine.cluster_name, engine.me.id, self.incarnation
+        )
 
     def _be_born(self) -> None:
         self.incarnation = self.store.next_incarnation(self._at_least)

@@ -4,6 +4,7 @@
     verdict      who is silent, and has to go
     replica      the registry: which lives may hold locks, which namespaces there are
     gate         which lost lives are fenced, and by what
+    keeper       the quorum disk, where this member holds it
 
 A view that is installed passes these stages: the registry's logs become one; every member of the
 view has its life marked `in`; then the lock manager gets the view, with the lives that are in and
@@ -22,15 +23,18 @@ from clufs.cluster.formation import Formation, Self
 from clufs.cluster.gate import AgentPlan, Gate
 from clufs.cluster.interface import Peer, Report, View
 from clufs.cluster.verdict import Verdict
+from clufs.cluster.voice import DISK_ID
 from clufs.dlm.interface import Event, Fenced, Leaving, Life, Resumed, Suspended, ViewInstalled
+from clufs.member import disk_keeper as k
+from clufs.member.disk_keeper import DiskKeeper
 from clufs.registry import messages as r
 from clufs.registry.commands import GOODBYE, Command, CommandId, MemberIn, MemberOut
 from clufs.registry.log import Stored, Write
 from clufs.registry.replica import Replica
 from clufs.timeouts import JOIN_LATE_S
 
-_REGISTRY, _VERDICT, _PROBE, _LATE = b"R", b"V", b"P", b"L"
-_ID_BYTES = 4
+_REGISTRY, _VERDICT, _PROBE, _LATE, _DISK = b"R", b"V", b"P", b"L", b"D"
+_ID_BYTES, _BALLOT_BYTES = 4, 8
 
 # ------------------------------------------------- what is to be done
 
@@ -81,6 +85,10 @@ Effect = (
     | g.OrderEnded
     | g.Told
     | g.At
+    | k.TakeDisk
+    | k.DropDisk
+    | k.DiskWrite
+    | k.Vote
 )
 
 
@@ -105,16 +113,24 @@ class Core:
     """One life of one member. Methods return effects, to be carried out in their order."""
 
     def __init__(
-        self, me: Self, peers: tuple[Peer, ...], agents: tuple[AgentPlan, ...], start: Start
+        self,
+        me: Self,
+        peers: tuple[Peer, ...],
+        agents: tuple[AgentPlan, ...],
+        start: Start,
+        disk_votes: int = 0,
     ) -> None:
+        """disk_votes: of the quorum disk, 0 if there is none."""
         votes = {peer.id: peer.votes for peer in peers}
+        votes |= {DISK_ID: disk_votes} if disk_votes else {}
         self.life = Life(me.peer.name, me.incarnation)
         self.start = start
         self.peers = {peer.id: peer for peer in peers}
-        self.formation = Formation(me, peers, start.highest)
+        self.formation = Formation(me, peers, start.highest, disk_votes=disk_votes)
         self.verdict = Verdict(me.peer.id, votes)
         self.replica = Replica(me.peer.id, votes, start.stored, me.incarnation)
         self.gate = Gate(self.life.member, agents)
+        self.keeper = DiskKeeper(self.formation, self.replica, votes)
         self.view: View | None = None
         """The view that is installed, also while the registry comes to one log."""
         self.standing = False
@@ -161,7 +177,7 @@ class Core:
 
     def report(self, report: Report) -> list[Effect]:
         """The engine tells something."""
-        return self._form(self.formation.report(report))
+        return [*self._form(self.formation.report(report)), *self._keep(self.keeper.vote())]
 
     def view_stored(self, number: int) -> list[Effect]:
         """The number of a Store is on disk."""
@@ -195,7 +211,7 @@ class Core:
             effects += self._judge(self.verdict.silent(now, silent))
         if self.replica.disk_error:
             effects += self._register(self.replica.retry())
-        return [*effects, *self._stand(), *self._tell_late(now)]
+        return [*effects, *self._stand(), *self._tell_late(now), *self.keep(self.keeper.tick(now))]
 
     def _tell_late(self, now: float) -> list[Effect]:
         """Nobody waits for ever for a joiner that cannot come in, as one with a broken disk: the first
@@ -244,6 +260,10 @@ class Core:
         self._leaving, effects = self.propose(goodbye)
         return effects
 
+    def keep(self, found: list[k.Effect]) -> list[Effect]:
+        """Something happened to the quorum disk: what follows from what the keeper says to it."""
+        return [*self._keep(found), *self._keep(self.keeper.vote())]
+
     # The gate's events pass through.
 
     def agent_done(self, now: float, life: Life, agent: int, ok: bool, said: str) -> list[Effect]:
@@ -274,6 +294,8 @@ class Core:
                     effects += self._suspend(effect.why)
                 case f.Say():
                     effects += self._said(effect.sender, effect.body)
+                case f.DiskStore():
+                    effects += self._keep(self.keeper.store(effect))
                 case _:
                     effects.append(effect)
         return effects
@@ -281,14 +303,46 @@ class Core:
     def _said(self, sender: int, body: bytes) -> list[Effect]:
         kind, rest = body[:1], body[1:]
         if kind == _REGISTRY:
-            return self._register(self.replica.said(sender, rest))
+            return self._registry_said(sender, rest)
         if kind == _VERDICT:
             return self._judge(self.verdict.said(sender, rest))
+        if kind == _DISK:
+            return self._said_for_disk(sender, rest)
         if kind == _LATE:
             return self._expel_late(rest)
         if kind == _PROBE and sender == self.formation.me.peer.id and self.standing:
             return [Step(Resumed())]
         return []
+
+    def _registry_said(self, sender: int, body: bytes) -> list[Effect]:
+        effects = self._register(self.replica.said(sender, body))
+        return effects + self._keep(self.keeper.said(sender, body))
+
+    def _said_for_disk(self, sender: int, body: bytes) -> list[Effect]:
+        ballot, rest = int.from_bytes(body[:_BALLOT_BYTES], "big"), body[_BALLOT_BYTES:]
+        is_new, counts = self.keeper.hear(sender, ballot)
+        effects = self._judge(self.verdict.voice(sender)) if is_new else []
+        return effects + (self._registry_said(DISK_ID, rest) if counts else [])
+
+    def _keep(self, found: list[k.Effect]) -> list[Effect]:
+        effects: list[Effect] = []
+        for effect in found:
+            match effect:
+                case k.SayForDisk():
+                    ballot = effect.ballot.to_bytes(_BALLOT_BYTES, "big")
+                    effects += self._say(_DISK, ballot + effect.body)
+                case k.Kept():
+                    facts = (
+                        (("state", "lost"), ("why", effect.why))
+                        if effect.why
+                        else (("state", "taken"),)
+                    )
+                    effects.append(Happened("quorum-disk", facts))
+                case k.TakeDisk() | k.DropDisk() | k.DiskWrite() | k.Vote():
+                    effects.append(effect)
+                case _:
+                    effects += self._form([effect])
+        return effects
 
     def _say(self, kind: bytes, body: bytes) -> list[Effect]:
         if self.formation.view is None:  # this life was expelled a moment before
@@ -351,6 +405,7 @@ class Core:
             Happened("view", (("number", view.number), ("members", members))),
             *self._comings_and_goings(),
             *self._register(self.replica.installed(view.number, ids)),
+            *self._keep(self.keeper.installed(view.number)),
         ]
 
     def _comings_and_goings(self) -> list[Effect]:
@@ -366,6 +421,7 @@ class Core:
     def _suspend(self, why: str) -> list[Effect]:
         was_standing, self.standing, self.view = self.standing, False, None
         self.replica.suspended()
+        self.keeper.suspended()
         effects = self._fence(self.gate.suspended())
         if was_standing:
             effects += [Step(Suspended()), Happened("suspended", (("why", why),))]

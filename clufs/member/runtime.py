@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -25,12 +26,15 @@ from clufs.dlm.interface import Event, Life, Received, Resumed, ViewInstalled
 from clufs.dlm.messages import Message
 from clufs.errors import ClufsError, FencingFailed, GarbageReceived, NoQuorum, StateError, TimedOut
 from clufs.member import core as c
+from clufs.member import disk_keeper as k
 from clufs.member.core import Core, Effect, Start
+from clufs.member.disk_edge import DiskEdge
 from clufs.member.shown import Shown, told
 from clufs.registry import messages as r
 from clufs.registry.commands import Command, CommandId, MemberIn, MemberOut, error_of
 from clufs.registry.inode_commands import INODE_COMMANDS
 from clufs.registry.log import Write
+from clufs.storage.quorum import QuorumDisk
 from clufs.timeouts import DISK_AGAIN_S, KEEPALIVE_S, LEASE_S, PROPOSE_S, SHOWN_S
 
 log = logging.getLogger("clufsd")
@@ -102,7 +106,10 @@ class Runtime:
         hooks: Hooks,
     ) -> None:
         self.engine = engine
-        self.core = Core(me, engine.peers, agents, start)
+        self.core = Core(me, engine.peers, agents, start, engine.disk_votes)
+        self.opened_disk: AbstractAsyncContextManager[QuorumDisk] | None = None
+        """The quorum disk, if there is one; it is opened by `run`."""
+        self._edge = DiskEdge(self.core.keeper, lambda found: self.carry_out(self.core.keep(found)))
         self.mesh: Mesh | None = None
         self.ended: str | None = None
         self.seen: tuple[int, ...] = ()
@@ -145,6 +152,10 @@ class Runtime:
             g.OrderEnded: self._order_ended,
             g.Told: hooks.fencing,
             g.At: lambda effect: self._nursery.start_soon(self._gate_at, effect.time_s),
+            k.TakeDisk: self._edge.take,
+            k.DropDisk: self._edge.drop,
+            k.DiskWrite: self._edge.write,
+            k.Vote: lambda effect: self.engine.vote(effect.ring, effect.cast),
         }
 
     # ------------------------------------------------- life
@@ -157,6 +168,8 @@ class Runtime:
                     await self._nursery.start(self.mesh.run)
                 self._nursery.start_soon(self._write)
                 self._nursery.start_soon(self._tick)
+                if self.opened_disk is not None:
+                    self._nursery.start_soon(self._edge.run, self.opened_disk)
                 self._nursery.start_soon(self.engine.run, self._report)
                 await self._over.wait()
                 self._nursery.cancel_scope.cancel()
@@ -189,6 +202,7 @@ class Runtime:
     # ------------------------------------------------- events from outside
 
     def _report(self, report: Report) -> None:
+        self._edge.end_unsure()
         if isinstance(report, QuorumChanged):
             self.seen, self.quorate = report.nodes, report.quorate
         self.carry_out(self.core.report(report))
@@ -198,6 +212,7 @@ class Runtime:
         while True:
             now = time.clock_gettime(time.CLOCK_BOOTTIME)
             late, last = now - last > LEASE_S, now
+            self._edge.end_unsure()
             self._hooks.ticked(late)
             self.carry_out(self.core.tick(monotonic(), self._silent()))
             await trio.sleep(KEEPALIVE_S)

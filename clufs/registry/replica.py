@@ -25,12 +25,18 @@ what a leader has sent after the majority of tails, and there is one such leader
 
 Why commands are applied once: one is proposed again only when its view is over and the new log,
 synced, lacks it; no log that has it can win against that. The state remembers ids besides.
+
+A quorum disk is a member as the others, DISK_ID, whose replica runs at whoever holds it. In one view
+it may have several, one after the other; each begins with a tail of its own, which counts anew. What
+the disk has of this very view is of the view's leader, and stays. Only a log that is led by the
+disk itself does not survive a change of hands: then the view has to end (see `member.disk_keeper`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from clufs.cluster.voice import DISK_ID
 from clufs.limits import (
     ANSWERS_KEPT,
     COMMAND_MAX_BYTES,
@@ -118,6 +124,23 @@ class Replica:
         self._begin()
         return self._enter() if self._writing is None else []
 
+    def told_by(self, other: Replica) -> list[m.Effect]:
+        """Learn from another replica what was said in its view, which was installed here just now."""
+        self._tails, self._acks = dict(other._tails), dict(other._acks)
+        self._chosen, self._leader = other._chosen, other._leader
+        self._end, self._origin = other._end, other._origin
+        return self._follow()
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether no view holds."""
+        return self._suspended
+
+    @property
+    def disk_leads(self) -> bool:
+        """Whether the log of this view is the quorum disk's."""
+        return self._chosen == DISK_ID
+
     def suspended(self) -> None:
         """The view holds no more: nothing is said until the next `installed`."""
         self._suspended = True
@@ -125,7 +148,7 @@ class Replica:
     def said(self, sender: int, body: bytes) -> list[m.Effect]:
         """A message of this view, also one's own, at its place in the one order."""
         message = m.decode(body)
-        if message is None or sender not in self.members:
+        if message is None or sender not in (*self.members, DISK_ID):
             self.dropped += 1
             return []
         match message:
@@ -172,7 +195,8 @@ class Replica:
         if not self._based:
             return self._enter()
         self._blocked = True
-        return self._give_up(why) if self.synced and self.members == (self.me,) else []
+        alone = self.members == (self.me,) and DISK_ID not in self.votes
+        return self._give_up(why) if self.synced and alone else []
 
     def retry(self) -> list[m.Effect]:
         """Write again what the disk refused; to be called now and then while there is `disk_error`."""
@@ -214,7 +238,7 @@ class Replica:
         """No write is under way: what is on disk changes only through this view from now on."""
         log = Log(self._disk.base, self._disk.entries)
         self._log, self._entered = log, True
-        self._same = self._sure
+        self._same = log.last if self._disk.adopted == self.view else self._sure
         votes = tuple(self.votes.items())
         disk = self._disk
         tail = m.Tail(m.VERSION, votes, disk.adopted, log.last, self._same, disk.origin, m.OLDEST)
@@ -222,7 +246,7 @@ class Replica:
 
     def _tail(self, sender: int, tail: m.Tail) -> list[m.Effect]:
         known = tail.is_understood and tail.votes == tuple(self.votes.items())
-        if not known or sender in self._tails:
+        if not known or (sender in self._tails and sender != DISK_ID):
             self.dropped += 1
             return []
         self._tails[sender] = tail
@@ -232,11 +256,16 @@ class Replica:
         candidates = choice(tails, self.members, self._majority)
         if not candidates:
             return []
-        self._chosen = max(candidates, key=lambda one: (tails[one].adopted, tails[one].last, -one))
+        self._chosen = max(candidates, key=self._rank)
         if self._chosen != self.me:
             return []
         self._origin = self._disk.origin or self._disk.token
         return [*self._say(m.Base(self._log.last, self._origin)), *self._serve(list(tails))]
+
+    def _rank(self, one: int) -> tuple[int, int, bool, int]:
+        """The highest leads; the disk only where nobody else has as much."""
+        tail = self._tails[one]
+        return tail.adopted, tail.last, one != DISK_ID, -one
 
     def _serve(self, receivers: list[int]) -> list[m.Effect]:
         """As the leader, send what they lack."""
@@ -292,6 +321,8 @@ class Replica:
         if self._log.last < self._end:
             return []
         self._based = True
+        if self._disk.adopted == self.view:  # the disk's, under an earlier voice of this view
+            return [*self._say(m.Ack(self._disk.last)), *self._write(), *self._commit()]
         if self._snapshot is not None and self._snapshot.at > self.applied:
             return self._restore(self._snapshot)
         return [*self._write(), *self._commit()]

@@ -490,3 +490,9 @@ one ends QUORUM_DISK_SURE_S."""
 QUORUM_DISK_DEAD_S = 1.5
 """A beat that stands still for so long, on the looker's clock, lets another take the disk: QUORUM_DISK_SURE_S of the
 keeper's clock, which may run apart by CLOCK_DRIFT, and one QUORUM_DISK_LOOK_S are over then."""
+
+QUORUM_DISK_TURN_S = 1.0
+"""A member whose turn it is to take a disk that nobody holds gets so long before the next one tries."""
+
+QUORUM_DISK_CALM_S = 5.0
+"""Who lost the quorum disk sooner than this after it had taken it takes it again only after this."""

@@ -39,12 +39,14 @@ class MemberFacts:
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """present: of the members that are seen; expected: of all; quorum: how many it takes."""
+    """present: of the members that are seen; expected: of all; quorum: how many it takes. With those of a
+    quorum disk; disk: who keeps it and whether they count, as a sentence; empty without one."""
 
     quorate: bool
     present: int
     expected: int
     quorum: int
+    disk: str = ""
 
 
 class Cluster(Protocol):

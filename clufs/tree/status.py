@@ -65,6 +65,7 @@ class Facts:
             EXPECTED_VOTES=votes.expected,
             QUORUM=votes.quorum,
             VIEW=self.cluster.view,
+            **({"QUORUM_DISK": votes.disk} if votes.disk else {}),
             **({"WAITS_FOR": waits_for} if waits_for else {}),
             **({"DISK_FULL": disk_error} if disk_error else {}),
         )

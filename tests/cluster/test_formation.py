@@ -90,7 +90,7 @@ def alone() -> f.Formation:
 
 def test_no_view_with_a_version_that_understands_this_one_no_more() -> None:
     one = alone()
-    assert one.report(Delivered(1, m.pack(hello_of(version=3, oldest=2)))) == []
+    assert one.report(Delivered(1, m.pack(hello_of(version=4, oldest=3)))) == []
     assert "version" in one.waits_for()
 
 

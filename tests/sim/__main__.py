@@ -1,4 +1,4 @@
-"""python -m tests.sim SEED [--count N] [--trace]"""
+"""python -m tests.sim SEED [--count N] [--trace] [--disk]"""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 
 from tests.sim.clock import Violation
 from tests.sim.run import Outcome, run
-from tests.sim.story import story_of
+from tests.sim.story import Story, story_of, with_disk
 
 
 def main() -> int:
@@ -18,16 +19,19 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1, help="so many seeds, from SEED on")
     parser.add_argument("--trace", action="store_true", help="print every step")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--disk", action="store_true", help="whole members with a quorum disk")
     arguments = parser.parse_args()
+    story = with_disk if arguments.disk else story_of
     if arguments.count == 1:
-        return _one(arguments.seed, arguments.trace)
-    return _many(range(arguments.seed, arguments.seed + arguments.count), arguments.jobs)
+        return _one(arguments.seed, arguments.trace, story)
+    seeds = range(arguments.seed, arguments.seed + arguments.count)
+    return _many(seeds, arguments.jobs, _try_disk if arguments.disk else _try)
 
 
-def _one(seed: int, trace: bool) -> int:
-    print(f"seed {seed}: {story_of(seed)}", flush=True)
+def _one(seed: int, trace: bool, story: Callable[[int], Story]) -> int:
+    print(f"seed {seed}: {story(seed)}", flush=True)
     try:
-        print(run(seed, trace))
+        print(run(seed, trace, story(seed)))
     except Violation as error:
         print(f"VIOLATION\n{error}")
         return 1
@@ -41,11 +45,18 @@ def _try(seed: int) -> Outcome | str:
         return f"seed {seed}: {str(error).splitlines()[-1]}"
 
 
-def _many(seeds: range, jobs: int) -> int:
+def _try_disk(seed: int) -> Outcome | str:
+    try:
+        return run(seed, story=with_disk(seed))
+    except Violation as error:
+        return f"seed {seed}: {str(error).splitlines()[-1]}"
+
+
+def _many(seeds: range, jobs: int, attempt: Callable[[int], Outcome | str]) -> int:
     began = time.monotonic()
     bad, steps, grants, messages, reads, moves = [], 0, 0, 0, 0, 0
     with multiprocessing.Pool(jobs) as pool:
-        for outcome in pool.imap_unordered(_try, seeds, chunksize=10):
+        for outcome in pool.imap_unordered(attempt, seeds, chunksize=10):
             if isinstance(outcome, str):
                 print(outcome, flush=True)
                 bad.append(outcome)

@@ -183,6 +183,27 @@ class Faults:
         self.world.wires.cut.update(pairs)
         self.clock.after(self._later(), self.world.wires.mend, pairs)
 
+    # ------------------------------------------------------------ the quorum disk
+
+    def _disk_away(self) -> None:
+        """A member does not reach the LUNs."""
+        away = self._platform().disk.away
+        one = self._machine().peer.id
+        away.add(one)
+        self.clock.after(self._later(), away.discard, one)
+
+    def _disk_gone(self) -> None:
+        away = self._platform().disk.away
+        away.update(peer.id for peer in self._platform().peers)
+        self.clock.after(self._later(), away.clear)
+
+    def _slow_LUNs(self) -> None:
+        self._platform().disk.slow = self.random.choice((3.0, 30.0))
+        self.clock.after(self._later(), self._good_luns)
+
+    def _good_luns(self) -> None:
+        self._platform().disk.slow = 1.0
+
     # ------------------------------------------------------------ the end of it
 
     def stop(self) -> None:
@@ -194,6 +215,8 @@ class Faults:
         world.network.heal()
         world.wires.heal()
         if isinstance(world.service, Platform):
+            world.service.disk.away.clear()
+            self._good_luns()
             for machine in world.service.machines.values():
                 world.service.engine.start(machine.peer.id)
                 world.service.engine.freeze(machine.peer.id, False)

@@ -23,8 +23,10 @@ from clufs.registry.state import State
 from clufs.timeouts import KEEPALIVE_S, LEASE_S, PEER_DEAD_S
 from tests.sim.clock import Violation
 from tests.sim.disk import Disk
+from tests.sim.disk_edge import DiskEdge
 from tests.sim.engine import Engine
 from tests.sim.host import Host
+from tests.sim.quorum_disk import QuorumDisk
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -59,7 +61,9 @@ class Member(Host):
             life.member,
             machine.cleared,
         )
-        self.core = Core(me, platform.peers, platform.agents, start)
+        votes = world.story.disk_votes
+        self.core = Core(me, platform.peers, platform.agents, start, votes)
+        self.edge = DiskEdge(self, platform.disk) if votes else None
         self.stood: ViewInstalled | None = None
         self.silent_since: dict[int, float] = {}
         self.asked: set[Any] = set()
@@ -81,6 +85,7 @@ class Member(Host):
             g.OrderEnded: lambda effect: None,
             g.Told: lambda effect: world.clock.note("gate", life, effect),
             g.At: self._gate_at,
+            **(self.edge.deeds if self.edge is not None else {}),
         }
         world.clock.after(world.clock.random.random() * KEEPALIVE_S, self._tick)
 
@@ -147,6 +152,8 @@ class Member(Host):
 
     def wakes(self, slept: float) -> None:
         """Its daemon finds out that it stood still, before it does anything else."""
+        if self.edge is not None:
+            self.edge.wakes()
         if slept > LEASE_S and self.view is not None and len(self.view.members) > 1:
             self._step(Suspended())
             self.carry(self.core.probe())
@@ -212,7 +219,9 @@ class Platform:
         disk_s = world.story.disk_s
         self.machines = {peer.name: Machine(peer, Disk(self.clock, disk_s)) for peer in self.peers}
         self.agents = AGENT if world.story.has_agent else ()
-        self.engine = Engine(self.clock, world.network, self.peers, self._report)
+        votes = world.story.disk_votes
+        self.engine = Engine(self.clock, world.network, self.peers, self._report, votes)
+        self.disk = QuorumDisk(self.clock, world.story.lun_s, tuple(one.id for one in self.peers))
         self.calm = False
         self.pids = 100
         self.shots = 0  # agents that run now

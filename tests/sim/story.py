@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from tests.sim.clients import Habits
@@ -29,6 +29,8 @@ WHOLE_FAULTS = (
 )  # fmt: skip
 
 
+DISK_FAULTS = ("disk away", "disk gone", "slow LUNs")
+
 PAIRWISE = ("cut", "cut one way", "isolate", "slow link", "dead path")
 
 
@@ -41,6 +43,7 @@ class Story:
     step_locks: RECOVERY_STEP_LOCKS. turn_s: how long others are served between two such steps, about.
     eager: after so many requests of one other member a name moves, with its locks; 0: as in life.
     busy_s: for so long one member does nearly all the work, then the next; 0: all are alike.
+    disk_votes: of a quorum disk; 0: there is none. lun_s: what a command to it takes, about.
     """
 
     whole: bool
@@ -65,6 +68,8 @@ class Story:
     turn_s: float
     eager: int
     busy_s: float
+    disk_votes: int = 0
+    lun_s: float = 0.001
 
     def __str__(self) -> str:
         count = len(self.members)
@@ -73,7 +78,27 @@ class Story:
         names = f"{self.taste} on {len(self.habits.hot)} hot names{', ranges' * bool(self.habits.ranged)}"
         moves = f"; moves after {self.eager}" if self.eager else ""
         moves += "; one does the work" if self.busy_s else ""
+        if self.disk_votes:
+            members += f" and a disk of {self.disk_votes}"
         return f"{members} with {self.clients} clients each, {names}; {troubles}{moves}"
+
+
+def with_disk(seed: int) -> Story:
+    """The story of this seed as it is with a quorum disk, and with what may befall one."""
+    random = Random(f"disk {seed}")
+    story = story_of(seed, whole=True)
+    size = random.choice((2, 2, 2, 3, 3, 4))
+    kinds = FAULTS + WHOLE_FAULTS
+    chosen = random.sample(kinds, random.choice((0, 1, 2, 3)))
+    chosen += random.sample(DISK_FAULTS, random.choice((0, 0, 1, 2)))
+    return replace(
+        story,
+        members=NAMES[:size],
+        faults={fault: random.choice((1, 3)) for fault in chosen},
+        disk_votes=random.choice((1, 1, size - 1)),
+        lun_s=random.choice((0.0005, 0.005, 0.05)),
+        disk_s=random.choice((0.001, 0.01)),
+    )
 
 
 def story_of(seed: int, whole: bool | None = None) -> Story:
