@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 
-from clufs.dlm.copies import Copies
+from clufs.dlm.answers import Answers
 from clufs.dlm.grants import Effects
 from clufs.dlm.interface import Asked, Done, Effect, Queue, Refuse, Request, Verb, Withdrew
 from clufs.dlm.judge import judge_release
@@ -17,7 +17,7 @@ from clufs.dlm.remote import Copy
 from clufs.errors import Cancelled, HasSublocks, NotHeld, RequestError
 
 
-class Unheard(Copies, abc.ABC):
+class Unheard(Answers, abc.ABC):
     """Releases copies before their masters have answered."""
 
     __slots__ = ()
