@@ -54,7 +54,7 @@ class Questions:
         elif node.suspended:
             error = NoQuorum("this member has no quorum: others may hold what is asked about")
             return self._service.refuse(file, request, error)
-        elif node.shared and not (file.key in node.blocks and file.own_key in (None, *node.blocks)):
+        elif node.shared and not self._is_known(file):
             self._service.parked.add_other(
                 request, lambda: self._refuse(file, request, Interrupted(""))
             )
@@ -62,6 +62,11 @@ class Questions:
         else:
             return 0
         return None
+
+    def _is_known(self, file: RangedFile) -> bool:
+        """Whether all that may be in the way is mastered here."""
+        blocks = self._service.node.blocks
+        return file.key in blocks and (file.own_key is None or file.own_key in blocks)
 
     def _here(
         self, file: RangedFile, mode: Mode, asked: Ranges, request: Request

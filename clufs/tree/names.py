@@ -13,7 +13,6 @@ _BAD_ESCAPE = re.compile(rb"\\(?![0-3][0-7]{2})")
 _VISIBLE = [
     chr(code) if 0x20 <= code < 0x7F and code != 0x5C else f"\\{code:03o}" for code in range(256)
 ]
-_WORD = [text if text != " " else "\\040" for text in _VISIBLE]
 
 
 def shown(raw: bytes) -> str:
