@@ -46,8 +46,8 @@ from clufs.storage.ballots import (
     next_ballot,
 )
 from clufs.storage.disk_header import PAIR_BLOCKS
-from clufs.storage.journal import Journal, Name, Scan, blocks_of
-from clufs.storage.quorum import Share, Sight
+from clufs.storage.journal import Frame, Journal, Name, Scan, frames_of, share_of
+from clufs.storage.quorum import Sight
 from clufs.storage.sealing import BLOCK_BYTES
 from clufs.storage.shelf import Lane, Shelf, Steps
 from clufs.timeouts import QUORUM_DISK_DEAD_S, QUORUM_DISK_SURE_S
@@ -168,8 +168,8 @@ class Candidate:
         )
         now = Ballots(tables)
         self._check_rivals(before, now, ballot)
-        share = yield from self._load(now)
-        self._tenure = Tenure(self, ballot, share)
+        frames = yield from self._load(now)
+        self._tenure = Tenure(self, ballot, frames)
         yield from self._tenure.begin(now)
         return self._tenure
 
@@ -192,17 +192,17 @@ class Candidate:
             if member != self.life.member and changed and record.may_hold:
                 raise QuorumDiskHeld(f"member {member} holds it and is back")
 
-    def _load(self, ballots: Ballots) -> Rounds[Share]:
+    def _load(self, ballots: Ballots) -> Rounds[list[Frame]]:
         """The journal, from those LUNs that have our promise. Raises LunError where what was safe is not there."""
         base = ballots.base
         if base is None:
-            return Share()
+            return list(frames_of(b""))
         safe = ballots.safe(base)
 
         def read(found: Mapping[UUID, Scan]) -> dict[UUID, Scan]:
             """Those to their end, if they are enough."""
             ended = {uuid: scan for uuid, scan in found.items() if scan.ended}
-            whole = any(one.share and len(one.frames) >= safe for one in ended.values())
+            whole = any(one.is_whole and len(one.frames) >= safe for one in ended.values())
             return ended if whole and majorities(base.sets, ended) else {}
 
         def enough(found: Mapping[UUID, Scan]) -> bool:
@@ -230,12 +230,11 @@ class Candidate:
             raise QuorumDiskHeld("another member is taking it")
 
     @staticmethod
-    def _longest(scans: Mapping[UUID, Scan]) -> Share:
+    def _longest(scans: Mapping[UUID, Scan]) -> list[Frame]:
         longest = max(scans.values(), key=lambda one: len(one.frames))
         if any(one.frames != longest.frames[: len(one.frames)] for one in scans.values()):
             raise LunError("the LUNs have different journals under one name")
-        assert longest.share is not None
-        return longest.share
+        return longest.found
 
     def withdraw(self) -> Rounds[None]:
         """Say that nobody need wait for us; who does not hear it waits."""
@@ -253,14 +252,14 @@ class Candidate:
 class Tenure:
     """The disk in this member's hands; see `Held` for what its methods, here as rounds, promise."""
 
-    def __init__(self, candidate: Candidate, ballot: int, data: Share) -> None:
+    def __init__(self, candidate: Candidate, ballot: int, frames: list[Frame]) -> None:
         self.ballot = ballot
-        self.data = data
+        self.data = share_of(frames)
         self.sure_until_s = 0.0
         self._candidate = candidate
         self._over = ""
         self._luns: LunSet = frozenset()
-        self._journal = Journal(Name(ballot, candidate.own().generation + 1), data)
+        self._journal = Journal(Name(ballot, candidate.own().generation + 1), frames)
         self._done = 0
 
     @property
@@ -355,9 +354,10 @@ class Tenure:
         """See `Held`."""
         self._look_alive()
         journal = self._journal
-        if self._small(journal.blocks + blocks_of(record), self._luns):
+        frames = list(frames_of(record))
+        if self._small(journal.blocks + sum(one.blocks for one in frames), self._luns):
             raise ShareFull("the quorum disk's journal is full")
-        journal.add(record)
+        journal.add(frames)
         yield from self._all_or_over(self._append(journal, len(journal.frames)))
 
     def _append(self, journal: Journal, end: int) -> Rounds[None]:
@@ -374,7 +374,7 @@ class Tenure:
         """See `Held`."""
         self._look_alive()
         before = self._journal
-        journal = Journal(Name(self.ballot, before.name.generation + 1), Share(data))
+        journal = Journal(Name(self.ballot, before.name.generation + 1), frames_of(data))
         luns = self._candidate.target(self._luns)
         self._check_room(journal.blocks, luns)
         try:

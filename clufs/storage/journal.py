@@ -15,7 +15,7 @@ of its generation: the one before stays readable until the next one counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 from uuid import UUID
@@ -56,9 +56,9 @@ PAYLOAD_MAX_BYTES = FRAME_BLOCKS_MAX * BLOCK_BYTES - _PAYLOAD_AT
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A piece of a journal."""
+    """A piece of a journal. payload: where it is to be written, a view of what the caller keeps."""
 
-    payload: bytes
+    payload: bytes | memoryview
     more: bool
 
     @property
@@ -103,14 +103,22 @@ def _checksum(run: bytearray, place: Place) -> int:
 def frames_of(data: bytes) -> Iterator[Frame]:
     """A checkpoint, or a record, in pieces."""
     last = max(0, len(data) - 1) // PAYLOAD_MAX_BYTES
+    view = memoryview(data)
     for piece in range(last + 1):
         begin = piece * PAYLOAD_MAX_BYTES
-        yield Frame(data[begin : begin + PAYLOAD_MAX_BYTES], piece < last)
+        yield Frame(view[begin : begin + PAYLOAD_MAX_BYTES], piece < last)
 
 
-def blocks_of(data: bytes) -> int:
-    """What a checkpoint, or a record, takes."""
-    return sum(frame.blocks for frame in frames_of(data))
+def share_of(frames: Iterable[Frame]) -> Share:
+    """What whole frames hold together."""
+    found: list[bytes] = []
+    parts: list[bytes | memoryview] = []
+    for frame in frames:
+        parts.append(frame.payload)
+        if not frame.more:
+            found.append(b"".join(parts))
+            parts.clear()
+    return Share(found[0], tuple(found[1:])) if found else Share()
 
 
 class Journal:
@@ -119,18 +127,17 @@ class Journal:
     starts: where each begins, in blocks from its area's first. over: nothing more is written of it.
     """
 
-    def __init__(self, name: Name, share: Share) -> None:
+    def __init__(self, name: Name, frames: Iterable[Frame]) -> None:
         self.name = name
         self.frames: list[Frame] = []
         self.starts: list[int] = []
         self.blocks = 0
         self.over = False
-        for data in (share.checkpoint, *share.records):
-            self.add(data)
+        self.add(frames)
 
-    def add(self, data: bytes) -> None:
+    def add(self, frames: Iterable[Frame]) -> None:
         """Append a record; the first is the checkpoint."""
-        for frame in frames_of(data):
+        for frame in frames:
             self.frames.append(frame)
             self.starts.append(self.blocks)
             self.blocks += frame.blocks
@@ -162,16 +169,15 @@ class Scan:
         return self._blocks
 
     @property
-    def share(self) -> Share | None:
-        """What was read; None without a whole checkpoint. A record whose end is missing was never safe."""
-        found: list[bytes] = []
-        parts: list[bytes] = []
-        for frame in self.frames:
-            parts.append(frame.payload)
-            if not frame.more:
-                found.append(b"".join(parts))
-                parts.clear()
-        return Share(found[0], tuple(found[1:])) if found else None
+    def is_whole(self) -> bool:
+        """Whether there is a whole checkpoint."""
+        return any(not frame.more for frame in self.frames)
+
+    @property
+    def found(self) -> list[Frame]:
+        """What was read. A record whose end is missing was never safe."""
+        ends = [number for number, frame in enumerate(self.frames) if not frame.more]
+        return self.frames[: ends[-1] + 1] if ends else []
 
     def take(self, data: bytes, last: bool) -> None:
         """The blocks from `next_block` on, at least FRAME_BLOCKS_MAX of them; last: up to the area's end."""
