@@ -79,6 +79,7 @@ class Guard:
         Inside, each data LUN has a path that may be written by, or did not answer for LUN_ENTER_S.
         """
         await self._started.wait()
+        self._luns.life += 1
         entrance = self._entrance = Entrance(key, self._tombstones.disks)
         self._fenced = fenced
         try:
@@ -90,6 +91,7 @@ class Guard:
                     await self._moved_on.wait()
             yield
         finally:
+            self._luns.life += 1
             self._entrance = None
             for _, path in self._paths():
                 path.held = NO_LIFE

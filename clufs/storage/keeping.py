@@ -53,7 +53,8 @@ class Luns:
     """Every LUN that this member knows; see Inventory for what is known, `run` for what is asked.
 
     initiator: this member's iSCSI name. watches_devices: also show what the kernel has. attended: hears of each
-    unit attention; conflicted: of each write that met a reservation conflict.
+    unit attention; conflicted: of each write that met a reservation conflict. life: another whenever a life of this
+    member begins or ends at the LUNs.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Luns:
         self.inventory = Inventory(tell)
         self.attended: Callable[[KnownPath, Sense], None] = lambda path, sense: None
         self.conflicted: Callable[[SharedLun, KnownPath], None] = lambda lun, path: None
+        self.life = 0
         self._initiator = initiator
         self._watches_devices = watches_devices
         self._nursery: trio.Nursery | None = None
@@ -143,10 +145,15 @@ class Luns:
     ) -> T:
         """What `ask` makes of the best path that works; where one fails in it, of the next.
 
-        writes: only by paths that may be written by. Raises PathLost without any, or what `ask` raised.
+        writes: only by paths that may be written by, and in the life of this member in which it was asked for: who
+        asked may be dead, and its lock another's. Raises PathLost without any, or what `ask` raised.
         """
         failure: LunError | None = None
+        life = self.life
         for path in lun.usable():
+            if writes and life != self.life:
+                over = f"{lun.wwid}: the life of this member that wrote it is over"
+                raise PathLost(over) from failure
             if writes and path.held:
                 failure = failure or PathLost(f"{lun.wwid}: nothing is written now: {path.held}")
                 continue

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from clufs.dlm.interface import Life
-from clufs.errors import LunError, NotFenced, PathLost, ReservationConflict
+from clufs.errors import LunError, LunTimedOut, NotFenced, PathLost, ReservationConflict
 from clufs.storage import keeping
 from clufs.storage.block import FileBlock
 from clufs.storage.certificate import FenceCertificate, MemberKey
@@ -151,6 +152,40 @@ async def test_nothing_is_written_before_a_life_has_entered_and_after_it_has_end
             await member.write()
         async with member.life():
             await member.write()
+
+
+async def test_what_a_life_has_asked_for_is_not_written_by_the_next() -> None:
+    """A write that got no answer is tried by another path, which meanwhile may be open to the next life."""
+    async with ground() as at:
+        member, tries, no_answer = at.provolone, 0, trio.Event()
+        async with member.life():
+            await written(member)
+        (lun,) = member.luns.inventory.expected("data").values()
+        assert lun is not None
+        while len(lun.usable()) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+        async def unanswered_once(path: LunPath) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await no_answer.wait()
+                raise LunTimedOut("no answer")
+            await write(path)
+
+        async def old_write() -> None:
+            with pytest.raises(PathLost, match="the life of this member that wrote it is over"):
+                await member.luns.run(lun, unanswered_once, writes=True)
+
+        async with trio.open_nursery() as nursery:
+            async with member.life():
+                nursery.start_soon(old_write)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+            async with member.life():
+                await member.write()
+                no_answer.set()
+                await trio.testing.wait_all_tasks_blocked(0.05)
+        assert tries == 1
 
 
 async def test_a_path_that_comes_back_is_entered_again() -> None:
