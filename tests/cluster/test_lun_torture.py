@@ -111,5 +111,6 @@ def test_a_fencing_that_fences_nobody_is_found(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
+    print(done.stdout)
     assert done.returncode == 1, done.stdout + done.stderr
     assert " came " in done.stdout.partition("VIOLATION")[2], done.stdout

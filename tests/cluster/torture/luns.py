@@ -122,13 +122,13 @@ class Story:
         """Rounds until there were so many faults, or something is broken."""
         dice = random.Random(self.seed)
         while self.struck < faults and not self.violations:
-            self._round(dice)
+            self._round(dice, faults - self.struck)
 
-    def _round(self, dice: random.Random) -> None:
+    def _round(self, dice: random.Random, most: int) -> None:
         begun = time.monotonic()
         drawn: list[Fault] = []
         threads = []
-        for _ in range(dice.choice((1, 2, 3, 4, 6))):
+        for _ in range(min(most, dice.choice((1, 2, 3, 4, 6)))):
             time.sleep(dice.uniform(0.2, 2.5))
             self.look()
             drawn.append(self.draw(self.faults, dice, self.judge.holders.get(AREAS[-1], "")))
