@@ -23,7 +23,7 @@ from clufs.storage.own_lun import OwnLun, open_own
 from clufs.storage.paths import open_path, shown
 from clufs.storage.quorum import Share, Sight
 from clufs.storage.shelf import Io, Lane, Read, Shelf, Steps
-from clufs.timeouts import LUN_CONNECT_S
+from clufs.timeouts import LUN_CONNECT_S, LUN_LOGOUT_S
 from clufs.timeouts.lease import LUN_AGAIN_S
 
 T = TypeVar("T")
@@ -31,10 +31,11 @@ _USER = "clufs-quorum"
 
 
 class _Queue:
-    """What one LUN has to do in one lane, one after the other. busy: somebody is at it."""
+    """What one LUN has to do in one lane, one after the other. idle: set while nobody is at it."""
 
     def __init__(self) -> None:
-        self.busy = False
+        self.idle = trio.Event()
+        self.idle.set()
         self._waiting: deque[_UnderWay] = deque()
 
     def put(self, under_way: _UnderWay) -> None:
@@ -143,18 +144,40 @@ class DiskOnLuns:
         self._candidate = Candidate(life, boottime)
         self._shelves: dict[UUID, Shelf] = {}
         self._nursery: trio.Nursery | None = None
+        self._closing = trio.Event()
+        self.tried = trio.Event()
 
     def begin(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something beside all else, as long as this serves."""
         assert self._nursery is not None
         self._nursery.start_soon(work)
 
-    async def serve(self, nursery: trio.Nursery) -> None:
-        """Keep the LUNs open from now on; returns when each has been tried once."""
-        self._nursery = nursery
+    async def serve(self) -> None:
+        """Keep the LUNs open until `close`; `tried` is set when each has been tried once.
+
+        No cancellation from outside ends it: a write that is under way has its time to end, for nobody knows
+        any more when one lands that was left alone.
+        """
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._try_all, nursery)
+                await self._closing.wait()
+                with trio.move_on_after(LUN_LOGOUT_S):
+                    for lun in self._luns:
+                        for queue in lun.queues.values():
+                            await queue.idle.wait()
+                nursery.cancel_scope.cancel()
+
+    async def _try_all(self, nursery: trio.Nursery) -> None:
         async with trio.open_nursery() as first:
             for lun in self._luns:
                 first.start_soon(nursery.start, self._keep, lun)
+        self.tried.set()
+
+    def close(self) -> None:
+        """Begin nothing any more, and let go of the LUNs."""
+        self._closing.set()
 
     # ------------------------------------------------------------ keeping LUNs open
 
@@ -223,6 +246,8 @@ class DiskOnLuns:
 
     async def _round(self, round: Round) -> dict[UUID, Any]:
         assert self._nursery is not None
+        if self._closing.is_set():
+            raise LunError("the quorum disk is closed")
         open_luns = [lun for lun in self._luns if lun.uuid is not None]
         if round.luns is not None:
             open_luns = [lun for lun in open_luns if lun.uuid in round.luns]
@@ -231,8 +256,8 @@ class DiskOnLuns:
         for lun in open_luns:
             queue = lun.queues[round.lane]
             queue.put(under_way)
-            if not queue.busy:
-                queue.busy = True
+            if queue.idle.is_set():
+                queue.idle = trio.Event()
                 self._nursery.start_soon(self._work, lun, queue)
         try:
             await under_way.over.wait()
@@ -245,8 +270,8 @@ class DiskOnLuns:
         while (under_way := queue.pop()) is not None:
             uuid = lun.uuid
             try:
-                if uuid is None:
-                    raise LunError(lun.trouble)
+                if uuid is None or self._closing.is_set():
+                    raise LunError(lun.trouble or "the quorum disk is closed")
                 shelf = self._shelves[uuid]
                 found = await lun.carry(under_way.round.steps(shelf))
             except QuorumDiskLost as lost:
@@ -257,8 +282,9 @@ class DiskOnLuns:
                 under_way.troubles.append(lun.named(error))
             else:
                 under_way.found[shelf.uuid] = found
-            under_way.ended()
-        queue.busy = False
+            finally:
+                under_way.ended()
+        queue.idle.set()
 
     # ------------------------------------------------------------ the quorum disk
 
@@ -342,11 +368,13 @@ async def open_quorum_disk(
     disk = DiskOnLuns(luns, initiator, cluster_name, life)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        await disk.serve(nursery)
+        nursery.start_soon(disk.serve)
         try:
+            await disk.tried.wait()
             yield disk
         except Exception as error:
             failure = error  # a nursery would hand it on in a group
-        nursery.cancel_scope.cancel()
+        finally:
+            disk.close()
     if failure is not None:
         raise failure

@@ -443,7 +443,7 @@ LUN_CONNECT_S = 10.0
 """Connecting and logging in to an iSCSI portal."""
 
 LUN_LOGOUT_S = 1.0
-"""How long an iSCSI portal has to answer a goodbye."""
+"""How long an iSCSI portal has to answer a goodbye, and what was written to a quorum disk to be done at its end."""
 
 LUN_KEYS_LOOK_S = 2.0
 """How often a member looks at every path whether its key is still there, beside what the LUN tells unasked: an

@@ -136,3 +136,40 @@ async def test_one_lun_that_does_everything_wrong_harms_nobody(seed: int) -> Non
             found = (await b.take()).data
         assert found.checkpoint == b"+".join(acknowledged)
         assert found.records == (b"last",)
+
+
+async def test_whoever_waits_for_a_lun_that_hangs_hears_of_the_end() -> None:
+    async with formatted(1) as array, member(array, 1) as a:
+        held = await a.take()
+        array.slow(0, math.inf)
+        async with trio.open_nursery() as nursery:
+
+            async def hang() -> None:
+                with pytest.raises(LunError):
+                    await held.append(b"never done")
+
+            nursery.start_soon(hang)
+            await trio.sleep(0.05)
+            a.close()  # type: ignore[attr-defined]
+
+
+async def test_a_write_under_way_is_over_when_the_disk_is_closed() -> None:
+    """The next life of this member writes to the same places."""
+    async with formatted(1) as array:
+        log = array.units[0].medium.log
+        async with member(array, 1) as a:
+            held = await a.take()
+            before = len(log)
+            array.slow(0, 0.2)
+            with trio.move_on_after(0.05):
+                await held.append(b"left by its caller")
+        array.slow(0, 0)
+        written = len(log)
+        assert written == before + 1
+        async with member(array, 1, incarnation=2) as again:
+            found = await again.take()
+            assert found.data.records == (b"left by its caller",)
+            with pytest.raises(LunError):
+                await held.append(b"by the life before")
+        with pytest.raises(LunError, match="closed"):
+            await found.append(b"after its end")
