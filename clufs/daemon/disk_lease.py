@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-import trio
-
 from clufs.cluster.gate import Told
 from clufs.config import Config
 from clufs.member.runtime import Runtime
@@ -52,7 +50,6 @@ class DiskLease:
         self._let_go = False
         self._told: dict[str, str] = {}
         self._trouble = ""
-        self._news = trio.Event()
 
     # ------------------------------------------------------------ a life
 
@@ -70,9 +67,7 @@ class DiskLease:
         async with lease_of(self._settings(lives), self._supervisor(), self._changed) as line:
             self.line = line
             try:
-                while line.standing() != Standing.GOOD and not line.over:
-                    await self._news.wait()
-                yield line.over
+                yield await line.settled()
             finally:
                 self.line = None
                 if self._let_go:
@@ -125,8 +120,6 @@ class DiskLease:
 
     def _changed(self) -> None:
         """The lease process has said something."""
-        self._news.set()
-        self._news = trio.Event()
         if self.line is not None and self._lives is not None:
             self._look(self.line, self._lives.runtime)
             self._tell(self.line)

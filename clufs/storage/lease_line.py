@@ -24,7 +24,7 @@ from clufs.storage.lease_wire import (
     boottime,
 )
 from clufs.storage.watchdog import Supervised
-from clufs.timeouts.lease import LEASE_END_S, LeaseTimeline
+from clufs.timeouts.lease import LEASE_END_S, LEASE_MUTE_S, LeaseTimeline
 
 MODULE = "clufs.storage.lease_process"
 
@@ -52,7 +52,7 @@ class LeaseLine:
         self._supervised = supervised
         self._changed = changed
         self._said: Said | None = None
-        self._good = trio.Event()
+        self._word = trio.Event()
 
     # ------------------------------------------------------------ hearing
 
@@ -64,7 +64,7 @@ class LeaseLine:
             except OSError:
                 frame = b""
             if not frame:
-                self.over = self.over or "the lease process has ended"
+                self._give_up("the lease process has ended")
                 self._changed()
                 return
             self._heard(frame)
@@ -75,20 +75,32 @@ class LeaseLine:
         with suppress(OSError):
             while frame := os.read(self._socket.fileno(), FRAME_BYTES):
                 self._heard(frame)
-        if self.standing() == Standing.GOOD:
-            self._good.set()
         self._changed()
 
     def _heard(self, frame: bytes) -> None:
         with suppress(GarbledAnswer):
             looked = Looked.decode(frame)
             self.looks[looked.lun] = looked
-            if looked.stopped and not self.over:
-                self.over = looked.trouble
+            if looked.stopped:
+                self._give_up(looked.trouble)
+        self._wake()
 
-    async def good(self) -> None:
-        """Wait until there is a lease."""
-        await self._good.wait()
+    def _give_up(self, why: str) -> None:
+        self.over = self.over or why
+        self._wake()
+
+    def _wake(self) -> None:
+        self._word.set()
+        self._word = trio.Event()
+
+    async def settled(self) -> str:
+        """Wait until there is a lease, which is empty, or none is to come: why."""
+        while self.standing() != Standing.GOOD and not self.over:
+            with trio.move_on_after(LEASE_MUTE_S) as patience:
+                await self._word.wait()
+            if patience.cancelled_caught:
+                self._give_up(f"the lease process has said nothing for {LEASE_MUTE_S:g} s")
+        return self.over
 
     # ------------------------------------------------------------ our own lease
 

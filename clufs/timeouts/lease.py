@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from clufs.timeouts import LUN_COMMAND_S
+from clufs.timeouts import LUN_COMMAND_S, LUN_CONNECT_S
 
 IO_TIMEOUT_S = LUN_COMMAND_S
 """A LUN's io timeout unless it was formatted with another one: from it all of `LeaseTimeline` follows."""
@@ -98,3 +98,7 @@ LUN_AGAIN_S = 0.1
 
 LEASE_END_S = 5.0
 """How long the lease process may take for its goodbye to the LUNs before it is killed."""
+
+LEASE_MUTE_S = 3 * LUN_CONNECT_S
+"""A lease process that has not come as far as a lease and says nothing for so long hangs: it tells of each LUN that
+cannot be opened within LUN_CONNECT_S. Later its silence shows by the lease itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import pytest
 import trio
+import trio.testing
 
 from clufs.storage.lease import OnDisk, Standing
 from clufs.storage.lease_line import LeaseLine, lease_of
@@ -20,6 +22,7 @@ from clufs.storage.lease_wire import Looked, Said, Seen, Settings
 from clufs.storage.own_lun import Wish, format_own, open_own
 from clufs.storage.paths import initiator_name, open_path
 from clufs.storage.records import LeaseState, LunMessage, MemberRecord, Word, bitmap
+from clufs.storage.watchdog import Supervised
 from tests.array.array import Array, Shape
 
 QUICK = Wish("lab", members=4, io_timeout_s=0.25, watchdog_s=1.5)
@@ -110,12 +113,28 @@ async def life(
                 found.append(Life(line, daemon))
                 try:
                     with trio.fail_after(30):
-                        await line.good()
+                        assert await line.settled() == ""
                     yield found[0]
                 finally:
                     line.let_go()
         finally:
             daemon.kill()
+
+
+async def test_a_lease_process_that_hangs_from_the_first_is_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """One that got as far as a lease is ended by its watchdog; before, nothing else would tell."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    settings = Settings([["/dev/null"]], "iqn.a", "lab", PROVOLONE, 5, f"{BOOT_ID}1", members=2)
+    ours.setblocking(False)
+    with theirs, ours, trio.socket.from_stdlib_socket(ours) as end:
+        line = LeaseLine(os.getpid(), settings, end, Supervised(theirs, 0), lambda: None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(line.listen)
+            assert await line.settled() == "the lease process has said nothing for 30 s"
+            nursery.cancel_scope.cancel()
+    assert line.standing() == Standing.FAILED
 
 
 async def test_two_members_see_each_other_and_a_goodbye_is_no_death(tmp_path: Path) -> None:
