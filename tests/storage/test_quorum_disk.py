@@ -159,3 +159,39 @@ async def test_large_states_are_written_in_pieces_and_found_whole(tmp_path: Path
         await held.checkpoint(state)
         await held.append(b"x" * MIB)
         assert (await a.take()).data == Share(state, (b"x" * MIB,))
+
+
+async def test_a_lun_formatted_anew_under_a_holder_is_not_written_to_as_before(
+    tmp_path: Path,
+) -> None:
+    """With --force, and against the manual: a majority of the others goes on, and nobody is misled."""
+    urls = await make_all(tmp_path, 3)
+    async with member(urls, 1) as a:
+        held = await a.take()
+        await held.append(b"kept")
+        async with open_path(urls[0], initiator_name("admin")) as path:
+            await format_own(path.device, WISH, force=True)
+        for _ in range(3):
+            await held.beat()
+            await trio.sleep(0.2)
+        again = await a.take()
+        assert again.data.records == (b"kept",)
+        await again.append(b"on all three")
+    async with member(urls[:1], 2) as b:
+        sight = await b.look()
+        assert not sight.readable
+
+
+async def test_a_lun_that_is_named_twice_is_not_counted_twice(tmp_path: Path) -> None:
+    urls = await make_all(tmp_path, 2)
+    async with member([*urls, urls[1]], 1) as a:
+        sight = await a.look()
+        assert not sight.readable and "the same LUN as another one" in sight.why
+        with pytest.raises(LunError, match="the same LUN"):
+            await a.take()
+
+
+async def test_a_member_for_whom_no_luns_were_formatted_is_told_so(tmp_path: Path) -> None:
+    urls = await make_all(tmp_path, 1)
+    async with member(urls, 3) as c:
+        assert "formatted for 1 to 2" in (await c.look()).why

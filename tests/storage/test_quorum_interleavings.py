@@ -338,3 +338,17 @@ def test_a_share_that_a_torn_ballot_pair_hides_is_not_taken_for_an_empty_disk() 
     world.all_do(b, "look")
     world.all_do(b, "take")
     assert b.tenure is None and a.tenure is not None
+
+
+@pytest.mark.parametrize("luns", [1, 3, 5])
+@pytest.mark.parametrize(("what", "ios"), [("look", 1), ("append", 2), ("beat", 2)])
+def test_so_many_ios_are_done_one_after_the_other(what: str, ios: int, luns: int) -> None:
+    world = World(luns)
+    a, _ = world.members
+    world.all_do(a, "take", "append")
+    getattr(a, what)()
+    for _ in range(ios):
+        assert a.works
+        for key in a.due:
+            a.advance(key)
+    assert not a.works
