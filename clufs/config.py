@@ -117,12 +117,14 @@ class Storage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table [storage].
 
     initiator: the iSCSI name of this member; without one it is made from the member's. watchdog: a device, used
-    where it is there; empty: none. watchdog_command: what the supervisor starts when it fires.
+    where it is there; empty: none. watchdog_command: what the supervisor starts when it fires. trust_supervisor: it
+    counts as a hardware watchdog, for trying out.
     """
 
     initiator: InitiatorName = ""
     watchdog: Annotated[str, msgspec.Meta(pattern=r"^(/[^\x00]+)?\Z")] = "/dev/watchdog"
     watchdog_command: tuple[Word, ...] = ()
+    trust_supervisor: bool = False
 
 
 class Lun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

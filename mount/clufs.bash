@@ -150,7 +150,7 @@ _clufs_lab() {
     esac
     case $action in
     tour) words='--fast --dir' ;;
-    up) words='--members --luns --own-luns --array --fence-by --quorum-disk --engine --dir' ;;
+    up) words='--members --luns --own-luns --array --fence-by --quorum-disk --trust-supervisor --engine --dir' ;;
     lun) words='--member --path --seconds --dir' ;;
     kill | pause | resume | restart) words='--what --dir' ;;
     *) words='--dir' ;;

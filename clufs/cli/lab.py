@@ -93,6 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="clufs' own LUNs have votes; 1 if none are asked for",
     )
+    up.add_argument(
+        "--trust-supervisor",
+        action="store_true",
+        help="the members' stand-in for a watchdog counts as one of hardware, to try what is fenced by time",
+    )
     up.add_argument("--engine", choices=("corosync",), default="corosync", help="corosync")
     execute = add("exec", "run a command in a member; its exit status and output are passed on")
     execute.add_argument("member", metavar="MEMBER")
@@ -166,7 +171,8 @@ def _facts(arguments: argparse.Namespace) -> Facts:
         raise UsageError("--fence-by luns needs LUNs of both kinds: --luns 1 --own-luns 1")
     if with_disk and members == 1:
         raise UsageError("--quorum-disk needs at least two members")
-    return Facts(members, luns + own, own, arguments.array, by_lun, with_disk)
+    trusted = arguments.trust_supervisor
+    return Facts(members, luns + own, own, arguments.array, by_lun, with_disk, trusted)
 
 
 def _lun(lab: Lab, arguments: argparse.Namespace) -> list[str]:

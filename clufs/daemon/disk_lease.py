@@ -18,7 +18,7 @@ from clufs.storage.lease import Neighbour, OnDisk, Standing
 from clufs.storage.lease_line import LeaseLine, lease_of
 from clufs.storage.lease_report import state_name
 from clufs.storage.lease_wire import Said, Seen, Settings, boottime
-from clufs.storage.paths import initiator_name
+from clufs.storage.paths import initiator_name, shown
 from clufs.storage.records import LeaseState, bitmap
 from clufs.tree.journals import Events
 
@@ -89,6 +89,7 @@ class DiskLease:
             Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
             max(peer.id for peer in peers),
             device if device and os.path.exists(device) else "",
+            self._storage.trust_supervisor,
         )
 
     def _supervisor(self) -> Sequence[str]:
@@ -144,6 +145,16 @@ class DiskLease:
         if runtime.mesh is None:
             return frozenset()
         return frozenset(one.peer.id for one in runtime.mesh.states() if one.connected)
+
+    def heartbeats(self, member: int) -> dict[str, Seen | None]:
+        """Of a nodeid, what each LUN of clufs has shown of it in this life; None where nothing was."""
+        line = self.line
+        if line is None:
+            return {}
+        return {
+            shown(urls[0]): next((one for one in line.seen(n) if one.member == member), None)
+            for n, urls in enumerate(self.urls)
+        }
 
     # ------------------------------------------------------------ for people
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clufs.cluster.agents import Agent, agent_of
 from clufs.cluster.gate import LUN, AgentPlan
 from clufs.config import Config, LunAgent
+from clufs.daemon.disk_lease import DiskLease
 from clufs.daemon.membership import Membership
 from clufs.errors import NotFenced
 from clufs.storage import lun_agent
@@ -13,7 +14,8 @@ from clufs.storage.disk_header import cluster_number
 from clufs.storage.guard import Guard
 from clufs.storage.inventory import SharedLun
 from clufs.storage.keeping import Luns
-from clufs.storage.method import Surroundings, Traits, choose, none
+from clufs.storage.lease import OnDisk
+from clufs.storage.method import Method, Surroundings, Traits, choose, none
 from clufs.storage.paths import initiator_name
 from clufs.storage.probe import Report
 from clufs.storage.tombstones import Tombstones
@@ -25,10 +27,18 @@ from clufs.tree.journals import Events
 class LunFencing:
     """Where the agent `lun` is configured; without it nothing is registered anywhere, and no path is held."""
 
-    def __init__(self, config: Config, luns: Luns, membership: Membership, events: Events) -> None:
+    def __init__(
+        self,
+        config: Config,
+        luns: Luns,
+        membership: Membership,
+        disk_lease: DiskLease,
+        events: Events,
+    ) -> None:
         self._config = config
         self._luns = luns
         self._membership = membership
+        self._disk_lease = disk_lease
         self._tombstones = Tombstones(luns, membership.cluster_name)
         initiator = config.storage.initiator or initiator_name(membership.name)
         self._trials = Trials(initiator, self._tried_out)
@@ -67,31 +77,51 @@ class LunFencing:
 
     def method(self, lun: SharedLun) -> str:
         """/clu/luns/<wwid>/method, from what is known without asking the LUN."""
-        if lun.role != "data":
-            return none(lun.role).text()
+        return (none(lun.role) if lun.role != "data" else self._choose(lun)).text()
+
+    def _choose(self, lun: SharedLun) -> Method:
+        """Of a LUN for data."""
         is_file = any(p.opened is not None and p.opened.lun is None for p in lun.paths.values())
         registers: bool | None = False if is_file else None
         aborts: bool | None = None
         if self._guard is not None and lun.wwid in self._guard.entered:
-            registers, aborts = True, self._guard.aborts.get(lun.wwid)
+            registers = lun.wwid not in self._guard.keyless
+            aborts = self._guard.aborts.get(lun.wwid)
         traits = Traits(registers, aborts)
         report = self._trials.reports.get(lun.wwid)
         if report is not None:
             traits = Traits(registers, report.aborts, tuple(report.findings))
-        return choose(traits, self._surroundings()).text()
+        return choose(traits, self._surroundings())
 
     def _surroundings(self) -> Surroundings:
         config, peers = self._config, self._membership.runtime.engine.peers
         # corosync's defaults: corosync.conf(5), token and token_coefficient.
         token_s = 3.0 + 0.65 * max(0, len(peers) - 2)
         line = QuorumTimeline(token_s, 1.2 * token_s, config.engine.peer_dead_ms / 1000)
+        unguarded = self._unguarded()
         agents = [one for one in config.fencing.agents if isinstance(one, LunAgent)]
         return Surroundings(
             bool(agents),
             max(line.view_s, line.standing_view_s),
             max((agent.timeout_s for agent in agents), default=0.0),
             self._tombstones.lease() if self._tombstones.disks else None,
+            watchdog=unguarded is not None and not unguarded,
+            unguarded=unguarded or (),
         )
+
+    def _unguarded(self) -> tuple[str, ...] | None:
+        """The members whose records do not name a hardware watchdog; None while nothing is known of any."""
+        known = {
+            peer.name: [one for one in self._disk_lease.heartbeats(peer.id).values() if one]
+            for peer in self._membership.runtime.engine.peers
+        }
+        live = {
+            name: [one for one in seen if one.on_disk not in (OnDisk.ABSENT, OnDisk.ENDED)]
+            for name, seen in known.items()
+        }
+        if not any(live.values()):
+            return None
+        return tuple(name for name, seen in live.items() if not all(one.guarded for one in seen))
 
     def _agent_of(self, plan: AgentPlan) -> Agent:
         if plan.kind != LUN or self._guard is None:
@@ -100,8 +130,12 @@ class LunFencing:
             self._luns,
             self._tombstones,
             self._guard,
-            self._number_of,
-            self._view,
+            lun_agent.Around(
+                self._number_of,
+                self._view,
+                lambda lun: self._choose(lun).kind,
+                self._disk_lease.heartbeats,
+            ),
             plan.timeout_s,
         )
 

@@ -280,7 +280,14 @@ def kill(lab: Lab, name: str, what: str) -> None:
 
 
 def pause(lab: Lab, name: str, what: str) -> None:
-    """Stop a member with all its processes, or one of its services, as it stands."""
+    """Stop a member with all its processes, or one of its services, as it stands.
+
+    Raises UsageError for a whole one whose supervisor counts as a hardware watchdog, which nothing would stop.
+    """
+    if what == "member" and lab.facts().trusted:
+        raise UsageError(
+            "its watchdog would stand still, too, and it counts as one of hardware here"
+        )
     _signal(lab, name, what, signal.SIGSTOP)
 
 

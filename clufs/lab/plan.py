@@ -98,8 +98,8 @@ class Facts(msgspec.Struct, frozen=True):
     """What of a lab is on disk beside its members' files (lab.json).
 
     luns: how many, of which the last `own` are clufs' own. array: the command of one that is not tgtd.
-    by_lun: members are fenced by the LUNs first; the keeper is asked only where that fails.
-    quorum_disk: clufs' own LUNs have votes.
+    by_lun: members are fenced by the LUNs first; the keeper is asked only where that fails. quorum_disk: clufs' own
+    LUNs have votes. trusted: the members' supervisors count as hardware watchdogs.
     """
 
     members: int
@@ -108,6 +108,7 @@ class Facts(msgspec.Struct, frozen=True):
     array: tuple[str, ...] = ()
     by_lun: bool = False
     quorum_disk: bool = False
+    trusted: bool = False
 
     @property
     def lun_mib(self) -> int:
@@ -301,6 +302,7 @@ agents = [{by_lun}{{ kind = "command", name = "lab", command = {json.dumps(agent
 [storage]
 watchdog = ""
 watchdog_command = {json.dumps([*agent, member.name])}
+trust_supervisor = {json.dumps(lab.facts().trusted)}
 {_luns_toml(lab)}"""
 
 

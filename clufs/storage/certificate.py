@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -76,6 +77,17 @@ class Unproven:
     def line(self) -> str:
         """For a person."""
         return f"PATH={self.path} no answer: {self.why}"
+
+
+class Certificate(Protocol):
+    """That a member writes nothing to a LUN any more, as far as its words go; each kind says why that is so."""
+
+    @property
+    def lun(self) -> str:
+        """The LUN."""
+
+    def line(self) -> str:
+        """All of it as one line."""
 
 
 @dataclass(frozen=True, slots=True)

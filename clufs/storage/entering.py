@@ -10,6 +10,9 @@ The fencer does the reverse (`fencing`): tombstone, take the key away, read the 
 one sees the other. The same sequence is gone through for each new session, since some arrays forget a
 registration with its session (and keep its key in the list: a ghost), and after a reservation conflict.
 
+A LUN that knows no persistent reservations has no keys: there a life reads the tombstones after each reset that it
+hears of, and opens I/O if nobody else has reserved the LUN. What keeps a lost one away there, `method` says.
+
 A key that is gone from the list was taken away, by a fencer or by a person's hand, and the life is over,
 unless the LUN itself has begun anew (PRgeneration fell back): then it is registered again, in this sequence.
 """
@@ -22,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from clufs.errors import LunError, ReservationConflict
+from clufs.errors import CheckCondition, LunError, ReservationConflict
 from clufs.storage import steps
 from clufs.storage.certificate import MemberKey
 from clufs.storage.fencing import Ask, PathId, majority
@@ -109,7 +112,8 @@ class _Path:
 class Entrance:
     """One life of one member at all its paths. Methods return what is to be done, in this order.
 
-    disks: the LUNs of clufs; without any there are no tombstones, and nobody is fenced by LUN.
+    disks: the LUNs of clufs; without any there are no tombstones, and nobody is fenced by LUN. keyless: the LUNs that
+    know no persistent reservations.
     """
 
     def __init__(self, key: MemberKey, disks: Sequence[str]) -> None:
@@ -119,6 +123,7 @@ class Entrance:
         self._disks = tuple(disks)
         self._paths: dict[PathId, _Path] = {}
         self._generations: dict[str, int] = {}
+        self.keyless: set[str] = set()
 
     def is_open(self, at: PathId) -> bool:
         """May this life write there?"""
@@ -147,6 +152,16 @@ class Entrance:
         path.running = self._look(at.lun)
         return self._advance(at, path, None)
 
+    def reset(self, at: PathId) -> list[Effect]:
+        """The LUN was reset. Without keys that may be all that a fencer can do: what was read before it counts no
+        more."""
+        path = self._paths.get(at)
+        if self.fenced or path is None or path.leaves:
+            return []
+        if at.lun not in self.keyless:
+            return self.look(at)
+        return self._begin(at, path, self._enter(at.lun))
+
     def conflict(self, at: PathId) -> list[Effect]:
         """A write by this path met a reservation conflict."""
         path = self._paths.get(at)
@@ -160,7 +175,7 @@ class Entrance:
         if self.fenced or path is None:
             return [Left(at)]
         path.leaves = True
-        return self._begin(at, path, self._leave())
+        return self._begin(at, path, self._leave(at.lun))
 
     def drained(self, at: PathId) -> list[Effect]:
         """No write is under way by a path that is held."""
@@ -194,22 +209,35 @@ class Entrance:
         yield from self._register(lun)
 
     def _register(self, lun: str) -> _Steps:
-        yield from steps.register(self.key.number, aptpl=True)
+        try:
+            yield from steps.register(self.key.number, aptpl=True)
+        except CheckCondition as refusal:
+            if not steps.is_unknown_command(refusal):
+                raise
+            self.keyless.add(lun)
+        else:
+            self.keyless.discard(lun)
         if self._disks:
             buried = yield _Await.TOMBSTONES
             assert isinstance(buried, int)
             if buried >= self.key.incarnation:
-                yield from steps.unregister()
+                if lun not in self.keyless:
+                    yield from steps.unregister()
                 raise _Over(f"incarnation {buried} has a tombstone")
+        if lun in self.keyless:
+            yield steps.READY
+            return
         keys = yield from steps.read_keys()
         self._judge(lun, keys)
         yield from self._clear(keys)
         yield from steps.reserve(self.key.number)
 
-    def _leave(self) -> _Steps:
+    def _leave(self, lun: str) -> _Steps:
         """With the holder's registration the reservation would end, and who was fenced could write again: such
         a key stays, and is taken away by whoever comes next (PREEMPT hands the reservation on)."""
         yield _Await.DRAINED
+        if lun in self.keyless:
+            return
         held = yield from steps.read_reservation()
         if held is None or held.key != self.key.number:
             yield from steps.unregister()
@@ -222,6 +250,9 @@ class Entrance:
                     yield from steps.preempt(self.key.number, key)
 
     def _look(self, lun: str) -> _Steps:
+        if lun in self.keyless:
+            yield steps.READY
+            return
         self._judge(lun, (yield from steps.read_keys()))
         if (yield from steps.read_reservation()) is None:
             yield from steps.reserve(self.key.number)
@@ -287,6 +318,9 @@ class Entrance:
         path.running = None
         if path.leaves:
             return [Left(at)]
+        if path.is_open and at.lun in self.keyless and isinstance(error, ReservationConflict):
+            path.is_open = False
+            return [Hold(at), Shut(at, str(error))]
         if path.is_open:
             return []  # a look that failed: the next one, or a lost session, tells
         return [Shut(at, str(error))]

@@ -162,8 +162,18 @@ class Fencing:
 
     @property
     def done(self) -> bool:
-        """Is every LUN finished?"""
-        return all(lun.end is not None for lun in self._luns.values())
+        """Is every LUN finished, and the tombstone written or given up?"""
+        ended = all(lun.end is not None for lun in self._luns.values())
+        return ended and (self._stands or bool(self.unburied))
+
+    @property
+    def unburied(self) -> str:
+        """Why no tombstone can stand any more; empty while one may."""
+        failed = {name: why for name, why in self._disks.items() if why is not None}
+        if len(self._wanted) - len(failed) >= majority(len(self._wanted)) or not self._wanted:
+            return ""
+        why = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        return f"no tombstone could be written: {why}"
 
     @property
     def certificates(self) -> tuple[FenceCertificate, ...]:
@@ -174,8 +184,22 @@ class Fencing:
 
     @property
     def failures(self) -> tuple[NotFenced, ...]:
-        """Why the others were not; each names its LUN, and the paths."""
-        return tuple(lun.end for lun in self._luns.values() if isinstance(lun.end, NotFenced))
+        """Why others were not; each names its LUN, and the paths."""
+        return tuple(why for why in self.unfenced.values() if why is not None)
+
+    @property
+    def unfenced(self) -> dict[str, NotFenced | None]:
+        """The LUNs without a certificate, and why; None where the end is not known yet."""
+        return {
+            name: lun.end
+            for name, lun in self._luns.items()
+            if not isinstance(lun.end, FenceCertificate)
+        }
+
+    @property
+    def is_buried(self) -> bool:
+        """Does the tombstone stand?"""
+        return self._stands
 
     @property
     def aborts(self) -> dict[str, bool]:
@@ -214,11 +238,9 @@ class Fencing:
         if self._stands:
             waiting, self._waiting = sorted(self._waiting), set()
             return [ask for at in waiting for ask in self._go_on(at, ())]
-        failed = [name for name, why in self._disks.items() if why is not None]
-        if len(self._wanted) - len(failed) < majority(len(self._wanted)):
-            why = "; ".join(f"{name}: {self._disks[name]}" for name in failed)
+        if self.unburied:
             for name, lun in self._luns.items():
-                lun.end = lun.end or NotFenced(f"{name}: no tombstone could be written: {why}")
+                lun.end = lun.end or NotFenced(f"{name}: {self.unburied}")
         return []
 
     def answered(self, ask: Ask, answer: bytes | LunError) -> list[Bury | Ask]:

@@ -37,8 +37,8 @@ _RESETS, _RESERVATIONS = 0x29, 0x2A
 class Guard:
     """Holds the paths of all data LUNs that take reservations. `serve` must run; then `life` may be entered.
 
-    key: of the present life, None between two. entered: the LUNs where a registration has been taken. aborts: which of
-    them have PREEMPT AND ABORT, as fencings have shown.
+    key: of the present life, None between two. entered: the LUNs that have been entered; keyless: those of them that
+    know no persistent reservations. aborts: which have PREEMPT AND ABORT, as fencings have shown.
     """
 
     def __init__(self, luns: Luns, tombstones: Tombstones, trials: Trials | None = None) -> None:
@@ -46,6 +46,7 @@ class Guard:
         self._trials = trials
         self._tombstones = tombstones
         self.entered: set[str] = set()
+        self.keyless: set[str] = set()
         self.aborts: dict[str, bool] = {}
         self._entrance: Entrance | None = None
         self._fenced: Callable[[str], None] = lambda why: None
@@ -144,10 +145,13 @@ class Guard:
 
     def _attended(self, path: KnownPath, sense: Sense) -> None:
         """A reset, or a change of reservations: look at once."""
-        if sense.key == SenseKey.UNIT_ATTENTION and sense.asc in (_RESETS, _RESERVATIONS):
-            for lun, one in self._paths():
-                if one is path and self._entrance is not None:
-                    self._do(self._entrance.look(_id(lun, path)))
+        if sense.key != SenseKey.UNIT_ATTENTION or sense.asc not in (_RESETS, _RESERVATIONS):
+            return
+        for lun, one in self._paths():
+            entrance = self._entrance
+            if one is path and entrance is not None:
+                heard = entrance.reset if sense.asc == _RESETS else entrance.look
+                self._do(heard(_id(lun, path)))
 
     def _conflicted(self, lun: SharedLun, path: KnownPath) -> None:
         if self._entrance is not None:
@@ -191,6 +195,10 @@ class Guard:
 
     def _entered(self, entrance: Entrance, at: PathId) -> None:
         self.entered.add(at.lun)
+        self.keyless -= {at.lun} - entrance.keyless
+        if at.lun in entrance.keyless:
+            self.keyless.add(at.lun)
+            return
         lun = self._luns.inventory.luns.get(at.lun)
         if lun is not None and self._trials is not None:
             self._nursery.start_soon(self._trials.try_out, lun, entrance.key)

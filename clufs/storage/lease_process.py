@@ -137,7 +137,9 @@ class LeaseProcess:
         """See `beat.Life`."""
         if self.lease is None:
             self.lease = Lease(len(self._beats), line)
-            self._watchdogs.append(Supervised(self._line, line.supervisor_s))
+            self._watchdogs.append(
+                Supervised(self._line, line.supervisor_s, self.settings.trusts_supervisor)
+            )
             if self.settings.watchdog:
                 self._watchdogs.append(Device(self.settings.watchdog, line.watchdog_s))
         elif self.lease.line != line:
@@ -168,6 +170,7 @@ class LeaseProcess:
             said.state,
             said.votes,
             said.quorate,
+            any(watchdog.guards for watchdog in self._watchdogs),
         )
 
     def stop(self, why: str) -> None:

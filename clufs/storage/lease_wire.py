@@ -10,21 +10,23 @@ import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from clufs.errors import GarbledAnswer
 from clufs.storage.lease import OnDisk, Sight, Standing
 from clufs.storage.records import LeaseState, members_of
+from clufs.timeouts.lease import LeaseTimeline
 
 _SAID = struct.Struct("=cHHBxxQQQ")
 _POISON = struct.Struct("=cHI")
 _LOOKED = struct.Struct("=cBBBBIIdddQ200s")
-_SEEN = struct.Struct("=HBBBxHIQQQdd")
+_SEEN = struct.Struct("=HBBBBHIQQQddII")
 _TEXT_BYTES = 200
 _STATES = tuple(OnDisk)
 FRAME_BYTES = 8192
-"""Room for any frame: 64 members are 3.5 KiB."""
+"""Room for any frame: 64 members are 4 KiB."""
 
 
 def boottime() -> float:
@@ -36,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True):
     """The first frame to the lease process: for whom it beats, and where.
 
     luns: of each LUN its paths, as in clufs.toml. members: the highest nodeid. watchdog: a device, or empty for the
-    supervisor alone.
+    supervisor alone. trusts_supervisor: the supervisor counts as a hardware watchdog.
     """
 
     luns: list[list[str]]
@@ -47,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True):
     boot_id: str
     members: int
     watchdog: str = ""
+    trusts_supervisor: bool = False
 
     def encode(self) -> bytes:
         """The frame."""
@@ -92,12 +95,16 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A member's slot as the lease process has seen it: `Sight`, in numbers."""
+    """A member's slot as the lease process has seen it: `Sight`, in numbers.
+
+    guarded, io_timeout_ms, watchdog_ms: as the record says.
+    """
 
     member: int
     on_disk: OnDisk
     state: int
     flaws: int
+    guarded: bool
     votes: int
     incarnation: int
     sequence: int
@@ -105,6 +112,13 @@ class Seen:
     heard: int
     changed_s: float
     silent_s: float
+    io_timeout_ms: int = 0
+    watchdog_ms: int = 0
+
+    @property
+    def line(self) -> LeaseTimeline:
+        """The times that the member keeps to."""
+        return LeaseTimeline(self.io_timeout_ms / 1000, self.watchdog_ms / 1000)
 
     @property
     def hears(self) -> frozenset[int]:
@@ -115,24 +129,24 @@ class Seen:
     def of(cls, member: int, sight: Sight) -> Seen:
         """Of a sight."""
         record = sight.record
-        numbers = (
-            (record.state, record.votes, record.incarnation, record.view, record.heard)
-            if record is not None
-            else (0, 0, 0, 0, 0)
-        )
-        state, votes, incarnation, view, heard = numbers
+        flaws, ages = min(len(sight.flaws), 255), (sight.changed_s, sight.silent_s)
+        if record is None:
+            nothing = (0, flaws, False, 0, 0, sight.sequence, 0, 0)
+            return cls(member, sight.on_disk, *nothing, *ages)
         return cls(
             member,
             sight.on_disk,
-            state,
-            min(len(sight.flaws), 255),
-            votes,
-            incarnation,
+            record.state,
+            flaws,
+            record.guarded,
+            record.votes,
+            record.incarnation,
             sight.sequence,
-            view,
-            heard,
-            sight.changed_s,
-            sight.silent_s,
+            record.view,
+            record.heard,
+            *ages,
+            record.io_timeout_ms,
+            record.watchdog_ms,
         )
 
 
@@ -208,6 +222,7 @@ def _pack_seen(one: Seen) -> bytes:
         _STATES.index(one.on_disk),
         one.state,
         one.flaws,
+        one.guarded,
         one.votes,
         one.incarnation,
         one.sequence,
@@ -215,12 +230,14 @@ def _pack_seen(one: Seen) -> bytes:
         one.heard,
         one.changed_s,
         one.silent_s,
+        one.io_timeout_ms,
+        one.watchdog_ms,
     )
 
 
-def _unpack_seen(numbers: tuple[int, int, int, int, int, int, int, int, int, float, float]) -> Seen:
-    member, on_disk, *rest = numbers
-    return Seen(member, _STATES[on_disk], *rest)  # type: ignore[arg-type]
+def _unpack_seen(numbers: tuple[Any, ...]) -> Seen:
+    member, on_disk, state, flaws, guarded, *rest = numbers
+    return Seen(member, _STATES[on_disk], state, flaws, bool(guarded), *rest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,63 +3,113 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import trio
 
 from clufs.cluster.agents import Verdict
 from clufs.dlm.interface import Life
 from clufs.errors import LunError, NotFenced, PathLost
-from clufs.storage.certificate import FenceCertificate, MemberKey
+from clufs.storage.certificate import Certificate, MemberKey
 from clufs.storage.fencing import Ask, Bury, Fencing, Target
 from clufs.storage.guard import Guard
 from clufs.storage.inventory import KnownPath, SharedLun
 from clufs.storage.keeping import Luns
+from clufs.storage.lease_wire import Seen, boottime
+from clufs.storage.method import Kind
 from clufs.storage.records import Eviction
+from clufs.storage.time_rule import NotYet, TimeCertificate, silence
 from clufs.storage.tombstones import Tombstones
+from clufs.timeouts import LUN_KEYS_LOOK_S
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the agent asks of the member around it. number_of: a member's nodeid. view: the number of the present view.
+    kind_of: how a LUN is fenced. heartbeats: of a nodeid, what each LUN of clufs has shown of it."""
+
+    number_of: Callable[[str], int]
+    view: Callable[[], int]
+    kind_of: Callable[[SharedLun], Kind]
+    heartbeats: Callable[[int], Mapping[str, Seen | None]]
 
 
 class LunAgent:
-    """Fences with the key of the present life. number_of: a member's nodeid. view: the number of the present view."""
+    """Fences with the key of the present life, each LUN by its method. timeout_s: what the LUNs have to answer."""
 
     def __init__(
         self,
         luns: Luns,
         tombstones: Tombstones,
         guard: Guard,
-        number_of: Callable[[str], int],
-        view: Callable[[], int],
+        around: Around,
         timeout_s: float,
     ) -> None:
         self._luns = luns
         self._tombstones = tombstones
         self._guard = guard
-        self._number_of = number_of
-        self._view = view
+        self._around = around
         self._timeout_s = timeout_s
 
     async def fence(self, life: Life) -> Verdict:
-        """One attempt, of `timeout_s` at most; what the LUNs do not answer in time fails, and is named."""
+        """One attempt, of `timeout_s` at most where only LUNs are asked; what they do not answer in time fails, and
+        is named. Where time has to tell, as long as time takes."""
         try:
             certificates = await self.certify(life)
         except NotFenced as failure:
             return Verdict(False, str(failure))
         return Verdict(True, "; ".join(one.line() for one in certificates))
 
-    async def certify(self, life: Life) -> tuple[FenceCertificate, ...]:
+    async def certify(self, life: Life) -> tuple[Certificate, ...]:
         """A certificate of every data LUN. Raises NotFenced, which names each LUN that has none, and why."""
         key = self._guard.key
         if key is None:
             raise NotFenced("this member itself is not registered")
-        victim = MemberKey(key.cluster, self._number_of(life.member), life.incarnation)
+        victim = MemberKey(key.cluster, self._around.number_of(life.member), life.incarnation)
         expected = self._luns.inventory.expected("data").items()
         luns = {lun.wwid if lun is not None else name: lun for name, lun in expected}
         if not luns or not self._tombstones.disks:
             raise NotFenced("there must be a LUN of role data and one of role clufs")
-        run = _Run(self, key, victim, luns)
+        by_time = {name for name, lun in luns.items() if self._goes_by_time(lun)}
+        run = _Run(self, key, victim, {n: lun for n, lun in luns.items() if n not in by_time})
         await run.carry_out()
         self._guard.aborts.update(run.aborts)
-        return run.certificates
+        failures = run.failures
+        proved: list[Certificate] = [*run.certificates]
+        if by_time or failures:
+            try:
+                if run.unburied:
+                    raise NotFenced(run.unburied)
+                proved += await self._by_time(key, victim, by_time | set(failures), bool(by_time))
+            except NotFenced as failure:
+                failures.update(dict.fromkeys(sorted(by_time), str(failure)))
+                raise NotFenced(_sentence(failures)) from None
+        return tuple(proved)
+
+    def _goes_by_time(self, lun: SharedLun | None) -> bool:
+        return lun is not None and self._around.kind_of(lun) in (Kind.TIME, Kind.PERSON)
+
+    async def _by_time(
+        self, key: MemberKey, victim: MemberKey, luns: set[str], patient: bool
+    ) -> list[TimeCertificate]:
+        """What time proves, for all of these LUNs: also where a stronger way has failed. patient: wait for it.
+
+        Raises NotFenced.
+        """
+        began_s = boottime()
+        while True:
+            disks = self._around.heartbeats(victim.member)
+            longest_s = max((one.line.by_time_s for one in disks.values() if one), default=0.0)
+            try:
+                silences = silence(victim, disks, boottime())
+                break
+            except NotYet as early:
+                if not patient or boottime() - began_s > longest_s:
+                    raise
+                await trio.sleep(min(max(early.left_s, LUN_KEYS_LOOK_S), longest_s))
+        ends = key.number, time.time_ns(), silences
+        return [TimeCertificate(name, victim.number, *ends) for name in sorted(luns)]
 
     def tombstone(self, key: MemberKey, victim: MemberKey) -> Eviction:
         """What is written on the LUNs of clufs."""
@@ -69,7 +119,7 @@ class LunAgent:
             by=key.incarnation,
             victim=victim.member,
             incarnation=victim.incarnation,
-            view=self._view(),
+            view=self._around.view(),
             time_ns=time.time_ns(),
         )
 
@@ -111,15 +161,27 @@ class _Run:
         return self._fencing.aborts
 
     @property
-    def certificates(self) -> tuple[FenceCertificate, ...]:
-        """Of all LUNs. Raises NotFenced."""
-        failures = [str(one) for one in self._fencing.failures]
-        if not self._fencing.done:
-            waited_for = ", ".join(self._fencing.waits_for)
-            failures.append(f"no answer within {self._agent._timeout_s:g} s: {waited_for}")
-        if failures:
-            raise NotFenced("; ".join(failures))
+    def certificates(self) -> tuple[Certificate, ...]:
+        """Of the LUNs that were fenced."""
         return self._fencing.certificates
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why each of the others was not."""
+        late = (
+            f"no answer within {self._agent._timeout_s:g} s: {', '.join(self._fencing.waits_for)}"
+        )
+        return {name: str(why) if why else late for name, why in self._fencing.unfenced.items()}
+
+    @property
+    def unburied(self) -> str:
+        """Why there is no tombstone; empty if there is."""
+        if self._fencing.is_buried:
+            return ""
+        return (
+            self._fencing.unburied
+            or f"the tombstone has not stood in time: {self._fencing.waits_for}"
+        )
 
     async def carry_out(self) -> None:
         """Until every LUN is finished, or the time is up: each command has a deadline of its own besides."""
@@ -156,3 +218,14 @@ class _Run:
         except LunError as error:
             answer = error
         self._do(self._fencing.answered(ask, answer))
+
+
+def _sentence(failures: Mapping[str, str]) -> str:
+    """Each LUN is named, and what is the same for several is said once."""
+    said: dict[str, list[str]] = {}
+    for name, why in failures.items():
+        said.setdefault(why, []).append(name)
+    return "; ".join(
+        why if all(name in why for name in names) else f"{', '.join(names)}: {why}"
+        for why, names in said.items()
+    )

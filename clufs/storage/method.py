@@ -61,14 +61,15 @@ class Traits:
 class Surroundings:
     """What the cluster has. by_lun: the agent `lun` is configured. lost_s: from a member's last word to a view without
     it, at worst. agent_s: the agent's time. lease: the times of the LUNs of clufs; None without such LUNs.
-    watchdog: a hardware one guards every member's lease, and an agent goes by that. lock_disk: an agent takes such
-    LUNs over. Without an agent neither is said of any LUN: a person decides then."""
+    watchdog: a hardware one guards the lease of every member that has one now; unguarded: those of which that is not
+    said. lock_disk: an agent takes such LUNs over. Without an agent a person decides."""
 
     by_lun: bool
     lost_s: float
     agent_s: float
     lease: LeaseTimeline | None = None
     watchdog: bool = False
+    unguarded: tuple[str, ...] = ()
     lock_disk: bool = False
 
 
@@ -102,10 +103,11 @@ def choose(lun: Traits, around: Surroundings) -> Method:
     why = _why_not(lun, around)
     if around.lock_disk and lun.reserves:
         return _by_lock_disk(lun, around, why)
-    if around.lease is not None and around.watchdog:
-        return _by_time(around.lease, why)
+    if around.by_lun and around.lease is not None and around.watchdog:
+        return _by_time(around, around.lease, why)
     if around.lease is not None:
-        why += "; time counts only with a hardware watchdog on every member"
+        without = f", and {', '.join(around.unguarded)} has none" if around.unguarded else ""
+        why += f"; time counts only with a hardware watchdog on every member{without}"
     steps = "a person sees the member off, then: echo confirmed > /clu/members/MEMBER/fence"
     return Method(Kind.PERSON, None, steps, why, ("anything, before that person has looked",))
 
@@ -155,16 +157,18 @@ def _by_lock_disk(lun: Traits, around: Surroundings, why: str) -> Method:
     )
 
 
-def _by_time(lease: LeaseTimeline, why: str) -> Method:
+def _by_time(around: Surroundings, lease: LeaseTimeline, why: str) -> Method:
     steps = (
-        f"its lease is not renewed, its watchdog fires by {lease.dead_s:.1f} s, and its last writes leave"
-        " the queues"
+        f"{around.lost_s:.1f} s until a view is without the member, then a tombstone and a word to it to stop;"
+        f" its lease is not renewed, its watchdog fires by {lease.dead_s:.1f} s, and its last writes leave the queues:"
+        f" {lease.takeover_s:.1f} s without a change of its record, seen on a majority of the LUNs of clufs"
     )
     cannot = (
         "anything against a watchdog that does not fire, or a clock that runs by more than 1 % off",
         "an end to a write that lies in a queue for longer than the kernel's timeout",
+        "an end to the wait for a member that reads no word to stop and goes on with its lease",
     )
-    return Method(Kind.TIME, lease.takeover_s, steps, why, cannot)
+    return Method(Kind.TIME, around.lost_s + lease.by_time_s, steps, why, cannot)
 
 
 def _why_not(lun: Traits, around: Surroundings) -> str:

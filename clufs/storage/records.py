@@ -62,7 +62,8 @@ class MemberRecord(Record):
     member: its nodeid. boot_id: the kernel's, as a number. view: the last one it is sure of. key: of its
     reservations, 0 for none. io_timeout_ms, watchdog_ms: those it keeps to, by which others judge it.
     heard: bit n - 1 is set if it hears member n on the network. renewed_ms: its own CLOCK_BOOTTIME before
-    the write; time_ns: the wall clock then, for people.
+    the write; time_ns: the wall clock then, for people. guarded: a hardware watchdog is armed that resets it within
+    watchdog_ms of fail_s (`timeouts.lease`); a version that does not say so writes no.
     """
 
     KIND = Kind.MEMBER
@@ -79,6 +80,7 @@ class MemberRecord(Record):
     state: int = at(80, 16, default=LeaseState.STARTING)
     votes: int = at(82, 16, default=0)
     quorate: bool = at(84, 1, default=0)
+    guarded: bool = at(85, 1, default=0)
 
     @property
     def hears(self) -> frozenset[int]:

@@ -18,6 +18,7 @@ from clufs.storage.commands import (
     PersistentReserveOut,
     ReserveIn,
     ReserveOut,
+    TestUnitReady,
 )
 from clufs.storage.reservation_data import (
     Capabilities,
@@ -32,7 +33,8 @@ from clufs.storage.reservation_data import (
 from clufs.storage.sense import SenseKey
 
 TYPE = ReservationType.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
-_NOT_KNOWN = ((0x20, 0x00), (0x24, 0x00))
+_NO_COMMAND = (0x20, 0x00)
+_NOT_KNOWN = (_NO_COMMAND, (0x24, 0x00))
 """What an array says to a service action that it does not have."""
 
 
@@ -45,6 +47,7 @@ class Sent:
 
 
 READ_KEYS = Sent(PersistentReserveIn(ReserveIn.READ_KEYS, KEYS_READ_BYTES))
+READY = Sent(TestUnitReady())
 READ_RESERVATION = Sent(PersistentReserveIn(ReserveIn.READ_RESERVATION, 24))
 
 T = TypeVar("T")
@@ -141,6 +144,11 @@ def preempt(key: int, victim: int, aborts: bool = True) -> Steps[bool]:
             raise
     yield _write(ReserveOut.PREEMPT, OutParameters(key, victim), TYPE)
     return False
+
+
+def is_unknown_command(refusal: CheckCondition) -> bool:
+    """Did the LUN say that it does not know the command at all?"""
+    return refusal.key == SenseKey.ILLEGAL_REQUEST and (refusal.asc, refusal.ascq) == _NO_COMMAND
 
 
 def _read(action: ReserveIn, room: int) -> Sent:

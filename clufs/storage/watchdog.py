@@ -17,13 +17,22 @@ from typing import Protocol
 from clufs.errors import MissingPart
 
 _SETTIMEOUT = 0xC0045706
+_GETSUPPORT = 0x80285700
+_INFO = struct.Struct("=II32s")
+"""struct watchdog_info: options, firmware_version, identity."""
+_SOFTWARE = b"Software Watchdog"
+"""softdog's identity: a kernel that hangs takes it along."""
 _PET = struct.Struct("=cd")
 _LET_GO = b"D"
 FRAME_BYTES = 64
 
 
 class Watchdog(Protocol):
-    """Both raise OSError where it is gone."""
+    """Both methods raise OSError where it is gone. guards: it is armed, and nothing that runs here can stop it."""
+
+    @property
+    def guards(self) -> bool:
+        """May others count on it?"""
 
     def pet(self) -> None:
         """Not now: begin to count anew. The first call arms it."""
@@ -39,6 +48,12 @@ class Device:
         self._path = path
         self._timeout_s = max(1, math.floor(timeout_s))
         self._descriptor = -1
+        self._is_hardware = False
+
+    @property
+    def guards(self) -> bool:
+        """A device that calls itself a software watchdog, as the kernel's softdog does, does not count."""
+        return self._is_hardware and self._descriptor >= 0
 
     def pet(self) -> None:
         """Raises MissingPart if the device cannot be set to less than what the lease allows; OSError."""
@@ -56,6 +71,7 @@ class Device:
                 f"{self._path} fires after {found} s, the LUN was formatted for {self._timeout_s} s:"
                 f" clufs lun format --watchdog {found}"
             )
+        self._is_hardware = _is_hardware(self._descriptor)
 
     def let_go(self) -> None:
         """Close it with the word that disarms it, unless the kernel was told that nothing may (nowayout)."""
@@ -66,17 +82,38 @@ class Device:
             self._descriptor = -1
 
 
-class Supervised:
-    """The supervisor's line: a socket that it reads. The daemon holds it, too."""
+def _is_hardware(descriptor: int) -> bool:
+    """A device that does not say what it is does not count, either."""
+    try:
+        said = fcntl.ioctl(descriptor, _GETSUPPORT, bytes(_INFO.size))
+    except OSError:
+        return False
+    _, _, identity = _INFO.unpack(said)
+    return not bytes(identity).startswith(_SOFTWARE)
 
-    def __init__(self, line: socket.socket, timeout_s: float) -> None:
+
+class Supervised:
+    """The supervisor's line: a socket that it reads. The daemon holds it, too.
+
+    trusted: somebody has promised that nothing can stop the supervisor; see clufs.toml(5).
+    """
+
+    def __init__(self, line: socket.socket, timeout_s: float, trusted: bool = False) -> None:
         self._line = line
+        self._trusted = trusted
+        self._is_armed = False
         self._pet = _PET.pack(b"P", timeout_s)
 
     def pet(self) -> None:
         """Raises OSError where the supervisor is gone; one that is slow has been told often enough."""
         with suppress(BlockingIOError):
             self._line.send(self._pet, socket.MSG_DONTWAIT)
+            self._is_armed = True
+
+    @property
+    def guards(self) -> bool:
+        """Only where somebody has said so: a machine that stands still takes its supervisor along."""
+        return self._trusted and self._is_armed
 
     def let_go(self) -> None:
         """It watches over nothing from now on. Raises OSError."""

@@ -83,6 +83,12 @@ class LeaseTimeline:
         return self.dead_s * (1 + CLOCK_DRIFT) + QUEUED_WRITE_S
 
     @property
+    def by_time_s(self) -> float:
+        """The worst case from telling a member to stop to taking over by time alone: it reads that at its next beat,
+        its last record is seen io_timeout_s late, and our look at it may be one beat old."""
+        return self.renew_s + self.io_timeout_s + self.takeover_s + self.renew_s
+
+    @property
     def supervisor_s(self) -> float:
         """What the supervisor is set to: it looks at its clock now and then, and has yet to kill."""
         return max(self.watchdog_s / 2, self.watchdog_s - 2 * SUPERVISOR_LOOK_S)

@@ -89,7 +89,12 @@ class Life:
 
 @asynccontextmanager
 async def life(
-    directory: Path, member: int, *urls: str, incarnation: int = 5, machine: int = 0
+    directory: Path,
+    member: int,
+    *urls: str,
+    incarnation: int = 5,
+    machine: int = 0,
+    trusts: bool = False,
 ) -> AsyncIterator[Life]:
     settings = Settings(
         [[url] for url in urls],
@@ -99,6 +104,7 @@ async def life(
         incarnation,
         f"{BOOT_ID}{machine or member}",
         members=2,
+        trusts_supervisor=trusts,
     )
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as daemon:
         module = [sys.executable, "-m", "clufs.fuse.supervisor", "{}"]
@@ -261,7 +267,22 @@ async def test_who_takes_a_nodeid_twice_is_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("boot", [True])
 async def test_frames_come_back_as_they_were_sent(boot: bool) -> None:
-    seen = Seen(2, OnDisk.SLOW, LeaseState.IN, 1, 3, 9, 1 << 40, 7, bitmap({1, 64}), 5.5, 61.0)
+    seen = Seen(
+        2,
+        OnDisk.SLOW,
+        LeaseState.IN,
+        1,
+        True,
+        3,
+        9,
+        1 << 40,
+        7,
+        bitmap({1, 64}),
+        5.5,
+        61.0,
+        10_000,
+        60_000,
+    )
     looked = Looked(
         1, Standing.WARNED, boot, 250, 1500, 3.5, 4.5, 4.75, 99, "für alle", (seen,) * 64
     )
@@ -285,3 +306,18 @@ async def test_a_late_write_of_an_earlier_life_is_no_double(tmp_path: Path) -> N
                 )
         assert not provolone.line.over
         assert provolone.line.standing() == Standing.GOOD
+
+
+async def test_the_record_says_whether_others_may_count_on_a_watchdog(tmp_path: Path) -> None:
+    url = await plain_file(tmp_path)
+    async with (
+        life(tmp_path, PROVOLONE, url) as provolone,
+        life(tmp_path, POLISHHAM, url, trusts=True) as polishham,
+    ):
+        # The first record is written before anything is armed.
+        await polishham.until(lambda: (one := polishham.sees(POLISHHAM)) and one.guarded)
+        await provolone.until(lambda: (one := provolone.sees(POLISHHAM)) and one.guarded)
+        seen = provolone.sees(POLISHHAM)
+        assert seen is not None and (seen.io_timeout_ms, seen.watchdog_ms) == (250, 1500)
+        mine = provolone.sees(PROVOLONE)
+        assert mine is not None and not mine.guarded

@@ -26,11 +26,11 @@ GRAVE = Finding("a fenced member can still write", "nobody is fenced", grave=Tru
         (Traits(False, reserves=True), LOCKED, Kind.LOCK_DISK, 28.0),
         (Traits(True, True, (GRAVE,), reserves=True), LOCKED, Kind.LOCK_DISK, 28.0),
         (Traits(False, reserves=True), AROUND, Kind.PERSON, None),
-        (Traits(False), GUARDED, Kind.TIME, LEASE.takeover_s),
+        (Traits(False), GUARDED, Kind.TIME, 8.0 + LEASE.by_time_s),
         (Traits(False), AROUND, Kind.PERSON, None),
         (Traits(False), Surroundings(True, 8.0, 20.0, watchdog=True), Kind.PERSON, None),
         (GOOD, Surroundings(False, 8.0, 20.0), Kind.PERSON, None),
-        (GOOD, Surroundings(False, 8.0, 20.0, LEASE, True), Kind.TIME, LEASE.takeover_s),
+        (GOOD, Surroundings(False, 8.0, 20.0, LEASE, True), Kind.PERSON, None),
     ],
 )
 def test_a_lun_gets_the_strongest_way_that_it_is_fit_for(
@@ -71,6 +71,14 @@ def test_time_counts_only_with_a_hardware_watchdog_and_a_person_is_told_what_to_
     assert "time counts only with a hardware watchdog" in method.because
     assert "echo confirmed > /clu/members/MEMBER/fence" in method.steps
     assert method.text().splitlines()[1] == "TAKEOVER_S=-"
+    around = Surroundings(True, 8.0, 20.0, LEASE, unguarded=("polishham", "pepicelli"))
+    assert choose(Traits(False), around).because.endswith(", and polishham, pepicelli has none")
+
+
+def test_by_time_the_worst_case_counts_the_word_to_stop_and_the_look_behind() -> None:
+    method = choose(Traits(False), GUARDED)
+    assert method.takeover_s == pytest.approx(8 + 20 + 10 + 171.4 + 20)
+    assert "171.4 s without a change of its record" in method.steps
 
 
 def test_the_reason_is_what_the_probe_has_seen() -> None:

@@ -15,10 +15,14 @@ from clufs.storage.watchdog import FRAME_BYTES, Device, Supervised, deadline
 NOT_LESS_S = 30
 
 
-def board(fires_s: int) -> object:
-    """An ioctl(2) of a device that can be set to at least so many seconds."""
+def board(fires_s: int, identity: bytes = b"iTCO_wdt") -> object:
+    """An ioctl(2) of a device that can be set to at least so many seconds, and calls itself so."""
 
     def ioctl(descriptor: int, request: int, wanted: bytes) -> bytes:
+        if request == 0x80285700:  # WDIOC_GETSUPPORT: _IOR('W', 0, struct watchdog_info)
+            if not identity:
+                raise OSError(25, "not a typewriter")
+            return struct.pack("II32s", 0x8180, 0, identity)
         assert request == 0xC0045706  # WDIOC_SETTIMEOUT: _IOWR('W', 6, int)
         (seconds,) = struct.unpack("i", wanted)
         return struct.pack("i", max(seconds, fires_s))
@@ -40,6 +44,33 @@ def test_a_device_is_opened_by_the_first_reset_and_closed_with_v(
     device.let_go()
     assert file.read_bytes() == b"\0\0V"
     device.let_go()
+
+
+@pytest.mark.parametrize(
+    ("identity", "counts"), [(b"iTCO_wdt", True), (b"Software Watchdog", False), (b"", False)]
+)
+def test_others_may_count_on_hardware_that_is_armed_and_on_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: bytes, counts: bool
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", board(1, identity))
+    file = tmp_path / "watchdog"
+    file.touch()
+    device = Device(str(file), 60.0)
+    assert not device.guards
+    device.pet()
+    assert device.guards == counts
+    device.let_go()
+    assert not device.guards
+
+
+def test_a_supervisor_counts_only_where_somebody_has_said_so() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for trusted in (False, True):
+            line = Supervised(ours, 2.5, trusted)
+            assert not line.guards
+            line.pet()
+            assert line.guards == trusted
 
 
 def test_a_device_that_fires_too_late_is_refused_and_disarmed(
