@@ -138,9 +138,8 @@ class Daemon:
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
         self.luns = luns_of(config, self.membership.name, self.journals.events)
-        self.lun_fencing = LunFencing(
-            config, self.luns, self.membership, self.disk_lease, self.journals.events
-        )
+        self.lun_fencing = LunFencing(config, self.luns, self.membership, self.journals.events)
+        self.cluster.confirm_kept = self.lun_fencing.confirm
         self._furnish(root, groups)
         self.operations = Operations(root, self.service, self.journals)
         metrics = self.journals.metrics

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from enum import IntEnum
+from typing import Protocol, runtime_checkable
 
 import trio
 
-from clufs.errors import LunBusy
+from clufs.errors import LunBusy, NotSupported, PathLost
 from clufs.limits import BUSY_RETRIES_MAX, UNIT_ATTENTIONS_MAX
-from clufs.storage.commands import Command
+from clufs.storage.commands import Command, CompareAndWrite, Write16
 from clufs.storage.outcome import Refusal
 from clufs.storage.sense import Sense, SenseKey
 from clufs.timeouts import LUN_BUSY_PAUSE_S, LUN_COMMAND_S
+
+_WRITES = (Write16, CompareAndWrite)
+_RESETS = 0x29
 
 
 class Carrier(Protocol):
@@ -36,11 +40,32 @@ class Carrier(Protocol):
         """
 
 
+class Management(IntEnum):
+    """What is done to a LUN beside its commands, numbered as iSCSI does (RFC 7143, 11.5.1)."""
+
+    CLEAR_TASK_SET = 4
+    """Every command under way, of anybody, is ended; reservations stay (SAM-5, 7.5)."""
+    RESET = 5
+    """The same, and what RESERVE(6) has reserved is free again (SAM-5, 7.7); registrations stay."""
+
+
+@runtime_checkable
+class Manager(Protocol):
+    """A carrier that can do this, too."""
+
+    async def manage(self, what: Management) -> None:
+        """It is done when this returns, and our own commands under way have failed with PathLost.
+
+        Raises NotSupported where the array does not know it, LunError.
+        """
+
+
 class Lun:
     """A path whose unit attentions are fetched, told to `on_attention`, and not taken for failures.
 
     A command that meets a unit attention, or a LUN that is busy, was not begun (SAM-5, 5.3.1 and 5.14), so it
-    is sent again.
+    is sent again; a write that met a reset only if `may_write` still says so when that was told: where nothing else
+    keeps a lost member away, it was the word to write nothing any more.
     """
 
     def __init__(
@@ -48,6 +73,7 @@ class Lun:
     ) -> None:
         self._carrier = carrier
         self._on_attention = on_attention
+        self.may_write: Callable[[], bool] = lambda: True
 
     @property
     def path(self) -> str:
@@ -77,8 +103,17 @@ class Lun:
                 if not again or attentions > UNIT_ATTENTIONS_MAX:
                     raise
                 self._on_attention(sense)
+                of_reset = sense.asc == _RESETS and isinstance(command, _WRITES)
+                if of_reset and not self.may_write():
+                    raise PathLost(f"{self.path}: not written: {sense}") from refusal
             except LunBusy:
                 busy += 1
                 if busy > BUSY_RETRIES_MAX:
                     raise
                 await trio.sleep(LUN_BUSY_PAUSE_S)
+
+    async def manage(self, what: Management) -> None:
+        """As the carrier's; NotSupported where it has none: the kernel lets nobody end all commands of a LUN."""
+        if not isinstance(self._carrier, Manager):
+            raise NotSupported(f"{self.path}: no {what.name.replace('_', ' ')}")
+        await self._carrier.manage(what)

@@ -13,13 +13,16 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from clufs.errors import LunError, PathLost
+from clufs.errors import CheckCondition, LunError, PathLost
 from clufs.storage import entering
 from clufs.storage.certificate import MemberKey
 from clufs.storage.entering import Entrance
 from clufs.storage.fencing import Ask, PathId
+from clufs.storage.holding import Holding
 from clufs.storage.inventory import KnownPath, PathState, SharedLun
 from clufs.storage.keeping import Luns
+from clufs.storage.lock_disk import RELEASE
+from clufs.storage.paths import ISCSI
 from clufs.storage.sense import Sense, SenseKey
 from clufs.storage.tombstones import Tombstones
 from clufs.storage.trials import Trials
@@ -37,8 +40,9 @@ _RESETS, _RESERVATIONS = 0x29, 0x2A
 class Guard:
     """Holds the paths of all data LUNs that take reservations. `serve` must run; then `life` may be entered.
 
-    key: of the present life, None between two. entered: the LUNs that have been entered; keyless: those of them that
-    know no persistent reservations. aborts: which have PREEMPT AND ABORT, as fencings have shown.
+    key: of the present life, None between two. entered: the LUNs that have been entered. keyless: those of them that
+    know no persistent reservations; lockable: and of these, those that know RESERVE(6), by a session of our own.
+    holding: what keeps lost ones from those. aborts: which LUNs have PREEMPT AND ABORT, as fencings have shown.
     """
 
     def __init__(self, luns: Luns, tombstones: Tombstones, trials: Trials | None = None) -> None:
@@ -47,6 +51,9 @@ class Guard:
         self._tombstones = tombstones
         self.entered: set[str] = set()
         self.keyless: set[str] = set()
+        self.lockable: set[str] = set()
+        self.holding: Holding | None = None
+        self._asked: set[str] = set()
         self.aborts: dict[str, bool] = {}
         self._entrance: Entrance | None = None
         self._fenced: Callable[[str], None] = lambda why: None
@@ -147,6 +154,7 @@ class Guard:
         """A reset, or a change of reservations: look at once."""
         if sense.key != SenseKey.UNIT_ATTENTION or sense.asc not in (_RESETS, _RESERVATIONS):
             return
+        path.resets += sense.asc == _RESETS
         for lun, one in self._paths():
             entrance = self._entrance
             if one is path and entrance is not None:
@@ -163,6 +171,19 @@ class Guard:
             for lun, path in list(self._paths()):
                 if self._entrance is not None:
                     self._do(self._entrance.look(_id(lun, path)))
+            await self._hold_on()
+
+    async def _hold_on(self) -> None:
+        """Side by side: a LUN that hangs must not cost another its reservation."""
+        holding = self.holding
+        if holding is None:
+            return
+        over = self._entrance is None or bool(self._entrance.fenced)
+        async with trio.open_nursery() as nursery:
+            for wwid in list(holding.held):
+                lun = self._luns.inventory.luns.get(wwid)
+                if lun is not None:
+                    nursery.start_soon(holding.let_go if over else holding.look, lun)
 
     # --------------------------------------------------------------- effects
 
@@ -195,13 +216,31 @@ class Guard:
 
     def _entered(self, entrance: Entrance, at: PathId) -> None:
         self.entered.add(at.lun)
+        if self.holding is not None and at.lun in self.holding.held:
+            self._nursery.start_soon(self._hold_on)
         self.keyless -= {at.lun} - entrance.keyless
         if at.lun in entrance.keyless:
             self.keyless.add(at.lun)
+            self._nursery.start_soon(self._ask_for_reserve, at)
             return
         lun = self._luns.inventory.luns.get(at.lun)
         if lun is not None and self._trials is not None:
             self._nursery.start_soon(self._trials.try_out, lun, entrance.key)
+
+    async def _ask_for_reserve(self, at: PathId) -> None:
+        """Does the LUN know RESERVE(6)? Who has nothing reserved may release it, once: later it might be ours."""
+        path = self._known(at)
+        if at.lun in self._asked or path is None or not path.url.startswith(ISCSI):
+            return
+        self._asked.add(at.lun)
+        try:
+            if path.opened is not None and path.opened.lun is not None:
+                await path.opened.lun.run(RELEASE.command)
+                self.lockable.add(at.lun)
+        except CheckCondition as refusal:
+            log.info("%s has no RESERVE(6): %s", at.lun, refusal)
+        except LunError:
+            self._asked.discard(at.lun)
 
     def _tell(self) -> None:
         self._moved_on.set()

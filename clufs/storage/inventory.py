@@ -51,7 +51,8 @@ class KnownPath:
 
     entry: which of the configured LUNs; None for a path that udev found. opened: while it is open.
     held: why nothing is written by it now, empty if it may be: who fences says so. group: the target port group
-    behind it; access: its state. nudged: set to have it looked at now.
+    behind it; access: its state. nudged: set to have it looked at now. resets: how often what RESERVE(6) had made by it
+    may have ended: a reset was heard of, or the session was lost.
     """
 
     url: str
@@ -66,6 +67,7 @@ class KnownPath:
     access: AccessState | None = None
     nudged: trio.Event = field(default_factory=trio.Event)
     under_way: int = 0
+    resets: int = 0
     _idle: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -222,6 +224,7 @@ class Inventory:
     def lost(self, path: KnownPath, why: str) -> None:
         """A configured path could not be opened, or has ended."""
         path.opened, path.access = None, None
+        path.resets += 1
         self._down(path, why)
 
     def _down(self, path: KnownPath, why: str) -> None:

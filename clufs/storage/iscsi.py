@@ -19,8 +19,9 @@ from typing import Any
 
 import trio
 
-from clufs.errors import LunError, LunTimedOut, PathLost
+from clufs.errors import LunError, LunTimedOut, NotSupported, PathLost
 from clufs.storage import libiscsi
+from clufs.storage.carrier import Management
 from clufs.storage.commands import Command
 from clufs.storage.libiscsi import ffi, library, text
 from clufs.storage.outcome import check
@@ -39,6 +40,8 @@ class _Call:
     status: int = libiscsi.CANCELLED
     data: bytes = b""
     handle: Any = None
+    ours: bool = False
+    """It was ended here, and the library does not know."""
 
     def __post_init__(self) -> None:
         self.handle = ffi.new_handle(self)
@@ -65,6 +68,13 @@ def _on_answer(context: Any, status: int, said: Any, private: Any) -> None:
     ffi.from_handle(private).finish(status, data)
 
 
+def _on_managed(context: Any, status: int, said: Any, private: Any) -> None:
+    """Task management was answered."""
+    answer = int(ffi.cast("uint32_t *", said)[0]) if said and status == libiscsi.GOOD else -1
+    ffi.from_handle(private).finish(answer)
+
+
+_MANAGED = ffi.callback("iscsi_command_cb", _on_managed)
 _STEP = ffi.callback("iscsi_command_cb", _on_step)
 _ANSWER = ffi.callback("iscsi_command_cb", _on_answer)
 
@@ -77,6 +87,7 @@ class IscsiLun:
         self._url = url
         self._context = self._lib.iscsi_create_context(initiator.encode())
         self._calls: set[_Call] = set()
+        self._managed: set[_Call] = set()
         self._kept: list[_Call] = []
         self._tasks: list[Any] = []
         self._lun = 0
@@ -127,11 +138,37 @@ class IscsiLun:
         finally:
             self._calls.discard(call)
             # The library may hold the task and the data until the session has ended.
-            if call.done.is_set() and not self._lost:
+            if call.done.is_set() and not self._lost and not call.ours:
                 self._lib.scsi_free_scsi_task(task)
             else:
                 self._tasks.append((task, buffer, data, call))
         return self._result(command, call)
+
+    async def manage(self, what: Management) -> None:
+        """See Manager. The array answers none of the commands that it ends (SAM-5, 5.8.2), so they are ended here."""
+        name = what.name.replace("_", " ")
+        if self._lost:
+            raise PathLost(f"{self.path}: {self._lost}")
+        call, ended = _Call(), list(self._calls)
+        self._kept.append(call)
+        words = self._lun, int(what), libiscsi.NO_TAG, 0, _MANAGED, call.handle
+        if self._lib.iscsi_task_mgmt_async(self._context, *words) != 0:
+            self._lose(text(self._lib.iscsi_get_error(self._context)))
+            raise PathLost(f"{self.path}: {self._lost}")
+        self._managed.add(call)
+        try:
+            self._push()
+            await self._wait(call, name, LUN_COMMAND_S)
+        finally:
+            self._managed.discard(call)
+        if call.status == libiscsi.NO_SUCH_FUNCTION:
+            raise NotSupported(f"{self.path}: the array has no {name}")
+        if call.status != libiscsi.DONE:
+            raise PathLost(f"{self.path}: {name}: {self._lost or f'response {call.status}'}")
+        for one in ended:
+            if not one.done.is_set():
+                one.ours = True
+                one.finish(libiscsi.CANCELLED)
 
     def _task(self, command: Command, bytes_out: int, block_bytes: int) -> Any:
         cdb = command.cdb()
@@ -256,7 +293,7 @@ class IscsiLun:
                         self._lose(text(self._lib.iscsi_get_error(self._context)))
                     else:
                         self._push()
-        for call in list(self._calls):
+        for call in [*self._calls, *self._managed]:
             call.finish(libiscsi.CANCELLED)
 
     async def _write(self) -> None:

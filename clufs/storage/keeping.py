@@ -67,7 +67,7 @@ class Luns:
         self.attended: Callable[[KnownPath, Sense], None] = lambda path, sense: None
         self.conflicted: Callable[[SharedLun, KnownPath], None] = lambda lun, path: None
         self.life = 0
-        self._initiator = initiator
+        self.initiator = initiator
         self._watches_devices = watches_devices
         self._nursery: trio.Nursery | None = None
 
@@ -98,8 +98,10 @@ class Luns:
         while True:
             try:
                 async with open_path(
-                    path.url, self._initiator, on_attention=self._attends(path)
+                    path.url, self.initiator, on_attention=self._attends(path)
                 ) as opened:
+                    if opened.lun is not None:
+                        opened.lun.may_write = lambda: not path.held
                     await self._mind(path, opened)
             except (LunError, MissingPart) as error:
                 if path.state == PathState.UP:
@@ -186,7 +188,7 @@ class Luns:
     async def _use(self, path: KnownPath) -> AsyncIterator[LunPath]:
         """A path that is kept open; one that udev found is open for as long as it is used."""
         if path.entry is None:
-            async with open_path(path.url, self._initiator) as opened:
+            async with open_path(path.url, self.initiator) as opened:
                 yield opened
         elif path.opened is not None:
             yield path.opened

@@ -18,6 +18,9 @@ GOOD, CHECK_CONDITION = 0, 2
 CANCELLED, ERROR, TIMEOUT = 0x0F000000, 0x0F000001, 0x0F000002
 """What callbacks have as status beside those of SCSI."""
 NOTHING, READ, WRITE = 0, 1, 2
+NO_TAG = 0xFFFFFFFF
+DONE, NO_SUCH_FUNCTION = 0, 5
+"""What an array answers to task management (RFC 7143, 11.6.1); others are failures."""
 POLL_IN, POLL_OUT = 1, 4
 
 _DECLARATIONS = """
@@ -54,6 +57,8 @@ int iscsi_which_events(struct iscsi_context *);
 int iscsi_service(struct iscsi_context *, int revents);
 int iscsi_scsi_command_async(struct iscsi_context *, int lun, struct scsi_task *, iscsi_command_cb,
     struct iscsi_data *, void *);
+int iscsi_task_mgmt_async(struct iscsi_context *, int lun, int function, uint32_t ritt, uint32_t rcmdsn,
+    iscsi_command_cb, void *);
 struct scsi_task *scsi_create_task(int cdb_size, unsigned char *cdb, int xfer_dir, int expxferlen);
 void scsi_free_scsi_task(struct scsi_task *);
 """

@@ -10,14 +10,20 @@ import trio
 
 from clufs.cluster.agents import Verdict
 from clufs.dlm.interface import Life
-from clufs.errors import LunError, NotFenced, PathLost
+from clufs.errors import LunError, NotFenced, PathLost, ReservationConflict
+from clufs.storage import lock_disk
+from clufs.storage.carrier import Lun
 from clufs.storage.certificate import Certificate, MemberKey
+from clufs.storage.commands import Write16
 from clufs.storage.fencing import Ask, Bury, Fencing, Target
 from clufs.storage.guard import Guard
 from clufs.storage.inventory import KnownPath, SharedLun
+from clufs.storage.iscsi import iscsi_lun
 from clufs.storage.keeping import Luns
 from clufs.storage.lease_wire import Seen, boottime
+from clufs.storage.lock_disk import LockCertificate, Taking
 from clufs.storage.method import Kind
+from clufs.storage.paths import ISCSI, isid_of
 from clufs.storage.records import Eviction
 from clufs.storage.time_rule import NotYet, TimeCertificate, silence
 from clufs.storage.tombstones import Tombstones
@@ -71,8 +77,12 @@ class LunAgent:
         luns = {lun.wwid if lun is not None else name: lun for name, lun in expected}
         if not luns or not self._tombstones.disks:
             raise NotFenced("there must be a LUN of role data and one of role clufs")
-        by_time = {name for name, lun in luns.items() if self._goes_by_time(lun)}
-        run = _Run(self, key, victim, {n: lun for n, lun in luns.items() if n not in by_time})
+        around = self._around
+        kinds = {name: around.kind_of(lun) if lun else None for name, lun in luns.items()}
+        by_time = {name for name, kind in kinds.items() if kind in (Kind.TIME, Kind.PERSON)}
+        run = _Run(
+            self, key, victim, {n: lun for n, lun in luns.items() if n not in by_time}, kinds
+        )
         await run.carry_out()
         self._guard.aborts.update(run.aborts)
         failures = run.failures
@@ -86,9 +96,6 @@ class LunAgent:
                 failures.update(dict.fromkeys(sorted(by_time), str(failure)))
                 raise NotFenced(_sentence(failures)) from None
         return tuple(proved)
-
-    def _goes_by_time(self, lun: SharedLun | None) -> bool:
-        return lun is not None and self._around.kind_of(lun) in (Kind.TIME, Kind.PERSON)
 
     async def _by_time(
         self, key: MemberKey, victim: MemberKey, luns: set[str], patient: bool
@@ -133,7 +140,10 @@ class _Run:
         key: MemberKey,
         victim: MemberKey,
         luns: dict[str, SharedLun | None],
+        kinds: Mapping[str, Kind | None],
     ) -> None:
+        self._luns = luns
+        self._victim = victim
         self._agent = agent
         self._tombstone = agent.tombstone(key, victim)
         self._paths: dict[tuple[str, str], KnownPath] = {
@@ -149,9 +159,15 @@ class _Run:
                 agent._guard.aborts.get(name, True),
             )
             for name in luns
+            if kinds[name] != Kind.LOCK_DISK
         }
         disks = agent._tombstones.disks
         self._fencing = Fencing(key, victim, disks, targets, time.time_ns)
+        self._takings = {
+            name: Taking(key, victim, disks, name, _sessions(lun), time.time_ns)
+            for name, lun in luns.items()
+            if kinds[name] == Kind.LOCK_DISK and lun is not None
+        }
         self._over = trio.Event()
         self._nursery: trio.Nursery
 
@@ -163,15 +179,20 @@ class _Run:
     @property
     def certificates(self) -> tuple[Certificate, ...]:
         """Of the LUNs that were fenced."""
-        return self._fencing.certificates
+        taken = (taking.end for taking in self._takings.values())
+        locks = [end for end in taken if isinstance(end, LockCertificate)]
+        return (*self._fencing.certificates, *locks)
 
     @property
     def failures(self) -> dict[str, str]:
         """Why each of the others was not."""
-        late = (
-            f"no answer within {self._agent._timeout_s:g} s: {', '.join(self._fencing.waits_for)}"
-        )
-        return {name: str(why) if why else late for name, why in self._fencing.unfenced.items()}
+        late = f"no answer within {self._agent._timeout_s:g} s: "
+        awaited = late + ", ".join(self._fencing.waits_for)
+        found = {name: str(why or awaited) for name, why in self._fencing.unfenced.items()}
+        for name, taking in self._takings.items():
+            if not isinstance(taking.end, LockCertificate):
+                found[name] = str(taking.end or late + taking.waits_for)
+        return found
 
     @property
     def unburied(self) -> str:
@@ -197,7 +218,10 @@ class _Run:
                 self._nursery.start_soon(self._bury, effect.disk)
             else:
                 self._nursery.start_soon(self._ask, effect)
-        if self._fencing.done:
+        self._look()
+
+    def _look(self) -> None:
+        if self._fencing.done and all(taking.end for taking in self._takings.values()):
             self._over.set()
 
     async def _bury(self, disk: str) -> None:
@@ -206,7 +230,53 @@ class _Run:
             await self._agent._tombstones.bury(disk, self._tombstone)
         except LunError as error:
             failure = error
+        for taking in self._takings.values():
+            self._take(taking, taking.buried(disk, failure))
         self._do(self._fencing.buried(disk, failure))
+
+    # --------------------------------------------------------- without reservations
+
+    def _take(self, taking: Taking, effects: list[lock_disk.Effect]) -> None:
+        for effect in effects:
+            self._nursery.start_soon(self._carry_out, taking, effect)
+        lun, end, guard = self._luns[taking.lun], taking.end, self._agent._guard
+        if isinstance(end, LockCertificate) and lun is not None and guard.holding is not None:
+            path = self._paths[taking.lun, end.path]
+            guard.holding.took(lun, path, end.resets, self._victim)
+        self._look()
+
+    async def _carry_out(self, taking: Taking, effect: lock_disk.Effect) -> None:
+        path = self._paths[taking.lun, effect.path]
+        answer: object = None
+        try:
+            if path.opened is None or path.opened.lun is None:
+                raise PathLost(path.why or "the path is not open")
+            match effect:
+                case lock_disk.Manage():
+                    await path.opened.lun.manage(effect.what)
+                case lock_disk.Reserve():
+                    await path.opened.lun.run(lock_disk.RESERVE.command)
+                    await (
+                        trio.lowlevel.checkpoint()
+                    )  # a word of a reset that came first is told first
+                    answer = path.resets
+                case lock_disk.Witness():
+                    answer = await self._is_refused(path)
+        except LunError as error:
+            answer = error
+        self._take(taking, taking.answered(effect, answer))
+
+    async def _is_refused(self, path: KnownPath) -> bool:
+        """Is a session that nobody uses barred there? Writes nothing. Raises LunError."""
+        initiator = self._agent._luns.initiator
+        async with iscsi_lun(path.url, initiator, isid_of(path.url, "witness")) as carrier:
+            try:
+                await Lun(carrier).run(Write16(0, 0))
+            except ReservationConflict:
+                return True
+        return False
+
+    # ------------------------------------------------------------ with reservations
 
     async def _ask(self, ask: Ask) -> None:
         path = self._paths[ask.at.lun, ask.at.path]
@@ -218,6 +288,11 @@ class _Run:
         except LunError as error:
             answer = error
         self._do(self._fencing.answered(ask, answer))
+
+
+def _sessions(lun: SharedLun) -> list[str]:
+    """The paths that are sessions of our own, the best first."""
+    return [path.name for path in lun.usable() if path.url.startswith(ISCSI)]
 
 
 def _sentence(failures: Mapping[str, str]) -> str:

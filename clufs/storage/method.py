@@ -5,12 +5,14 @@ From the strongest to none; each LUN gets the first that it is fit for:
 
     pr-abort   its key is taken away and its commands are aborted
     pr         its key is taken away; what the array had taken in may still reach the medium
-    lock-disk  one member at a time reserves the whole LUN (RESERVE(6)) and a reset takes the reservation from
-               a lost one; a lost one that lives could reset it, too
+    lock-disk  a reset ends its commands, and one member has the whole LUN reserved for itself (RESERVE(6)) until the
+               lost one is known to be off; whatever ends the reservation ends the fencing, too (`lock_disk`)
     time       its lease on the LUNs of clufs has run out and a hardware watchdog has reset it
     person     somebody goes and looks
 
-COMPARE AND WRITE fences nobody from blocks that others write without it: it lets the LUNs of clufs elect one of two.
+Registrations exclude RESERVE(6), so an array whose registrations fence nobody has no lock disk either. COMPARE AND
+WRITE fences nobody from blocks that others write without it, and by it a fenced member writes as well as any, if it
+knows what stands there: it may let the LUNs of clufs elect one of two, and is no method here.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from clufs.storage.probe import Finding
-from clufs.timeouts import LUN_COMMAND_S
+from clufs.timeouts import LUN_KEYS_LOOK_S
 from clufs.timeouts.lease import LeaseTimeline
 
 
@@ -40,15 +42,13 @@ class Traits:
     """What is known of a LUN. None where nobody has tried it out.
 
     registers: it takes persistent reservations. aborts: it has PREEMPT AND ABORT. findings: of a probe.
-    reserves: it has RESERVE(6). compares: it has COMPARE AND WRITE. reset_s: what a reset of it takes.
+    reserves: it has RESERVE(6), by sessions of our own.
     """
 
     registers: bool | None = None
     aborts: bool | None = None
     findings: tuple[Finding, ...] = ()
     reserves: bool | None = None
-    compares: bool | None = None
-    reset_s: float = LUN_COMMAND_S
 
     @property
     def reservations_hold(self) -> bool:
@@ -62,7 +62,7 @@ class Surroundings:
     """What the cluster has. by_lun: the agent `lun` is configured. lost_s: from a member's last word to a view without
     it, at worst. agent_s: the agent's time. lease: the times of the LUNs of clufs; None without such LUNs.
     watchdog: a hardware one guards the lease of every member that has one now; unguarded: those of which that is not
-    said. lock_disk: an agent takes such LUNs over. Without an agent a person decides."""
+    said. Without an agent a person decides."""
 
     by_lun: bool
     lost_s: float
@@ -70,7 +70,6 @@ class Surroundings:
     lease: LeaseTimeline | None = None
     watchdog: bool = False
     unguarded: tuple[str, ...] = ()
-    lock_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,8 @@ def choose(lun: Traits, around: Surroundings) -> Method:
     if around.by_lun and lun.reservations_hold:
         return _by_reservation(lun, around)
     why = _why_not(lun, around)
-    if around.lock_disk and lun.reserves:
-        return _by_lock_disk(lun, around, why)
+    if around.by_lun and lun.reserves and lun.registers is False:
+        return _by_lock_disk(around, why)
     if around.by_lun and around.lease is not None and around.watchdog:
         return _by_time(around, around.lease, why)
     if around.lease is not None:
@@ -138,23 +137,20 @@ def _by_reservation(lun: Traits, around: Surroundings) -> Method:
     return Method(kind, takeover_s, steps, "", (*cannot, _PAUSED))
 
 
-def _by_lock_disk(lun: Traits, around: Surroundings, why: str) -> Method:
-    takeover_s = around.lost_s + 2 * lun.reset_s
+def _by_lock_disk(around: Surroundings, why: str) -> Method:
     steps = (
-        f"{around.lost_s:.1f} s until a view is without the member, then LOGICAL UNIT RESET, {lun.reset_s:g} s"
-        f" in which a holder that is well reserves it again, and RESERVE(6)"
+        f"{around.lost_s:.1f} s until a view is without the member, then a tombstone, LOGICAL UNIT RESET, RESERVE(6),"
+        " CLEAR TASK SET, and by every path a session that is nobody's and must be refused, within"
+        f" {around.agent_s:g} s; who has done that keeps it reserved until the lost member is known to be off"
     )
-    return Method(
-        Kind.LOCK_DISK,
-        takeover_s,
-        steps,
-        why,
-        (
-            "several members at once on this LUN: its reservation bars all but one",
-            "a lost member that runs on may reset the LUN and write before it is reserved again",
-            _LATE_WRITES,
-        ),
+    cannot = (
+        "use of it by anybody else meanwhile: one path of one member is served until the lost one is back as a new"
+        " incarnation, has said goodbye, has been reset by a hardware watchdog, or that member is told `confirmed`",
+        "anything while the reservation is not there: it ends with that member or its session, with any reset and with"
+        f" the array's power; it is made again within {LUN_KEYS_LOOK_S:g} s, and the event lun-reserved tells of that",
+        f"where the array has no CLEAR TASK SET, which shows then: {_LATE_WRITES}",
     )
+    return Method(Kind.LOCK_DISK, around.lost_s + around.agent_s, steps, why, cannot)
 
 
 def _by_time(around: Surroundings, lease: LeaseTimeline, why: str) -> Method:

@@ -20,8 +20,10 @@ class Defect(StrEnum):
     NO_RESERVE_6 = "no_reserve_6"
     NO_ALUA = "no_alua"
     NO_FUA = "no_fua"
+    NO_CLEAR_TASK_SET = "no_clear_task_set"
 
     DOES_NOT_BAR = "does_not_bar"  # whoever is not registered writes all the same
+    DOES_NOT_RESERVE = "does_not_reserve"  # RESERVE(6) ends well and bars nobody
     DOES_NOT_ABORT = "does_not_abort"  # PREEMPT AND ABORT leaves writes under way alone
     ONE_PORT_ONLY = "one_port_only"  # preempting takes registrations away at the own port only
     RESET_FORGETS = "reset_forgets"  # a reset of the LUN takes registrations away

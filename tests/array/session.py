@@ -11,6 +11,7 @@ from clufs.errors import GarbledAnswer
 from clufs.storage import commands as c
 from clufs.storage.sense import Sense, SenseKey, Status
 from tests.array import identity, more_commands, negotiation, pdu
+from tests.array.defects import Defect
 from tests.array.medium import BLOCK_BYTES
 from tests.array.nexus import Nexus, illegal
 from tests.array.unit import Done, Running, Unit
@@ -365,6 +366,8 @@ class Session:
             )
             return TASK_DONE if found else NO_SUCH_TASK
         if function not in (ABORT_TASK_SET, CLEAR_TASK_SET, LUN_RESET):
+            return NOT_SUPPORTED
+        if function == CLEAR_TASK_SET and Defect.NO_CLEAR_TASK_SET in unit.defects:
             return NOT_SUPPORTED
         self.forget_data(header.lun)
         if function == LUN_RESET:

@@ -153,7 +153,8 @@ class Unit:
                 raise Conflict
             return
         persistent = isinstance(command, c.PersistentReserveIn | c.PersistentReserveOut)
-        if self.reserved is not None and (persistent or self.reserved != nexus):
+        barred = self.reserved is not None and Defect.DOES_NOT_RESERVE not in self.defects
+        if barred and (persistent or self.reserved != nexus):
             raise Conflict
         if isinstance(command, WRITE_LIKE) and self.reservations.bars(nexus, write=True):
             raise Conflict

@@ -28,6 +28,12 @@ def by_time(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from lab_of(tmp_path_factory, "no_persistent_reserve", "no_reserve_6")
 
 
+@pytest.fixture(scope="module")
+def by_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """An array with no reservations but the oldest."""
+    yield from lab_of(tmp_path_factory, "no_persistent_reserve")
+
+
 def data_lun(lab: Lab) -> str:
     """Its directory."""
     url = lab.do("lun", "status").splitlines()[0].split()[-1]
@@ -62,3 +68,39 @@ def test_by_time_a_member_is_out_once_its_watchdog_has_surely_fired(by_time: Lab
     (proof,) = [line for line in log.splitlines() if f" polishham {before} lun off " in line]
     assert "HOW=its hardware watchdog has fired, if it works: silent for 53.2 s" in proof
     lab.revive("polishham")
+
+
+def test_by_lock_disk_the_fencer_has_the_lun_to_itself_until_the_lost_one_is_back(
+    by_lock: Lab,
+) -> None:
+    lab, lun = by_lock, data_lun(by_lock)
+    method = f"cat {lun}/method"
+    assert within(20, lambda: lab.sh("pepicelli", method).startswith("METHOD=lock-disk\n"))
+    before = incarnation(lab, "provolone", "polishham")
+    with writer(lab, "polishham", lun, FOR_EVER) as victim:
+        assert said(victim) == "granted"
+        assert within(10, lambda: len(stamps(lab, "pepicelli", lun)) == 1)
+        (old,) = stamps(lab, "pepicelli", lun)
+        lab.do("pause", "polishham", "--what", "clufsd")
+        # The first member of the view by its name runs the agents, and nobody else reads or writes the LUN then.
+        with writer(lab, "pepicelli", lun, ONCE) as heir:
+            assert said(heir) == "granted"
+            new = said(heir).removeprefix("stamped ")
+            assert new != old and stamps(lab, "pepicelli", lun) == {new}
+            assert lab.run("exec", "provolone", "--", "head", "-c", "512", f"{lun}/data").returncode
+            assert "until polishham (incarnation" in lab.sh("pepicelli", method)
+            assert lab.run("resume", "polishham", "--what", "clufsd").returncode in (0, 1)
+            assert heir.stdin is not None
+            heir.stdin.write("\n")
+    log = lab.sh("pepicelli", "cat /clu/status/fencing")
+    (proof,) = [line for line in log.splitlines() if f" polishham {before} lun off " in line]
+    assert "HOW=reset and reserved, commands ended; holds until that session" in proof
+    if lab.state("polishham")[0] == "dead":
+        lab.revive("polishham")
+    assert within(60, lambda: "HELD=" not in lab.sh("pepicelli", method))
+    assert within(20, lambda: stamps(lab, "provolone", lun) == {new})
+    with writer(lab, "polishham", lun, ONCE) as again:
+        assert said(again) == "granted"
+        assert said(again).startswith("stamped ")
+        assert again.stdin is not None
+        again.stdin.write("\n")

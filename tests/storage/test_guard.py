@@ -17,16 +17,15 @@ from clufs.storage.block import FileBlock
 from clufs.storage.certificate import FenceCertificate, MemberKey
 from clufs.storage.disk_header import cluster_number
 from clufs.storage.guard import Guard
+from clufs.storage.holding import Holding
 from clufs.storage.keeping import Luns
-from clufs.storage.lease import OnDisk
-from clufs.storage.lease_wire import Seen, boottime
+from clufs.storage.lease_wire import Seen
 from clufs.storage.lun_agent import Around, LunAgent
 from clufs.storage.method import Kind
 from clufs.storage.own_lun import Wish, format_own, open_own
 from clufs.storage.paths import LunPath, initiator_name, open_path
-from clufs.storage.records import Eviction, LeaseState
+from clufs.storage.records import Eviction
 from clufs.storage.reservations import read_keys, register
-from clufs.storage.time_rule import TimeCertificate
 from clufs.storage.tombstones import Tombstones
 from clufs.storage.trials import Trials
 from tests.array.array import Array, Shape
@@ -66,9 +65,15 @@ class Member:
             lambda member: self.heartbeats,
         )
         self.agent = LunAgent(self.luns, self.tombstones, self.guard, around, PATIENCE_S)
+        self.events: list[str] = []
+        self.off = False
+        self.guard.holding = Holding(lambda victim: self.off, self._tell)
         self.incarnation = 0
         self.ended = ""
         self.over = trio.Event()
+
+    def _tell(self, what: str, /, **facts: object) -> None:
+        self.events.append(" ".join((what, str(facts.get("why", "")))).strip())
 
     def end(self, why: str) -> None:
         self.ended = why
@@ -340,88 +345,6 @@ async def test_a_lun_that_hangs_costs_the_agent_its_time_and_no_more() -> None:
         verdict = await at.provolone.agent.fence(victim)
         assert not verdict.ok and verdict.said.startswith("no answer within 0.3 s: naa.")
         assert verdict.said.count(" by 127.0.0.1:") == 2
-
-
-# ------------------------------------------------------------ without reservations
-
-
-def beats(member: Member, victim: Life, silent_s: float, guarded: bool = True) -> None:
-    """What the LUN of clufs has shown of the victim to this member."""
-    at_s = boottime() - silent_s
-    words = (2, OnDisk.DEAD, LeaseState.IN, 0, guarded, 1, victim.incarnation, 9, 1, 0, at_s)
-    member.heartbeats = {"disk": Seen(*words, silent_s, 1000, 6000)}
-
-
-def goes_by(member: Member, kind: Kind) -> None:
-    """Its data LUN is fenced so."""
-    (lun,) = member.luns.inventory.expected("data").values()
-    assert lun is not None
-    member.kinds[lun.wwid] = kind
-
-
-async def test_a_lun_without_reservations_is_entered_and_written_to() -> None:
-    async with ground(1, Defect.NO_PERSISTENT_RESERVE) as at, at.provolone.life():
-        await at.provolone.write()
-        assert at.provolone.guard.keyless == at.provolone.guard.entered != set()
-        async with at.polishham.life():
-            await at.polishham.write()
-            await at.polishham.guard.leave()
-
-
-async def test_time_certifies_a_lun_without_reservations_and_leaves_a_tombstone() -> None:
-    async with ground(1, Defect.NO_PERSISTENT_RESERVE) as at, at.provolone.life():
-        async with at.polishham.life() as victim:
-            goes_by(at.provolone, Kind.TIME)
-            beats(at.provolone, victim, 44.3)
-            verdict = await at.provolone.agent.fence(victim)
-            assert verdict.ok, verdict.said
-            assert "HOW=its hardware watchdog has fired, if it works" in verdict.said
-        at.polishham.incarnation -= 1
-        async with at.polishham.life():
-            assert at.polishham.ended == "incarnation 1 has a tombstone"
-
-
-async def test_without_a_hardware_watchdog_time_never_certifies_and_the_log_says_why() -> None:
-    async with (
-        ground(1, Defect.NO_PERSISTENT_RESERVE) as at,
-        at.provolone.life(),
-        at.polishham.life() as victim,
-    ):
-        goes_by(at.provolone, Kind.PERSON)
-        beats(at.provolone, victim, 4000, guarded=False)
-        verdict = await at.provolone.agent.fence(victim)
-        assert not verdict.ok
-        assert "no hardware watchdog guards it, its record says" in verdict.said
-
-
-async def test_who_waits_for_time_waits_no_longer_than_time_takes() -> None:
-    async with (
-        ground(1, Defect.NO_PERSISTENT_RESERVE) as at,
-        at.provolone.life(),
-        at.polishham.life() as victim,
-    ):
-        goes_by(at.provolone, Kind.TIME)
-        beats(at.provolone, victim, 43.5)
-        with trio.fail_after(10):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(at.provolone.agent.certify, victim)
-                await trio.sleep(0.1)
-                beats(at.provolone, victim, 44.3)
-
-
-async def test_time_helps_where_a_lun_with_reservations_does_not_answer() -> None:
-    async with ground() as at, at.provolone.life(), at.polishham.life() as victim:
-        at.array.online(0, False)
-        beats(at.provolone, victim, 44.3)
-        (one,) = await at.provolone.agent.certify(victim)
-        assert isinstance(one, TimeCertificate)
-
-
-async def test_a_lun_whose_reservations_hold_nobody_is_not_certified_by_them() -> None:
-    async with ground() as at, at.provolone.life(), at.polishham.life() as victim:
-        goes_by(at.provolone, Kind.PERSON)
-        verdict = await at.provolone.agent.fence(victim)
-        assert not verdict.ok and "there is no LUN of clufs" in verdict.said
 
 
 async def test_without_tombstones_nobody_is_fenced_and_nobody_enters() -> None:

@@ -11,7 +11,6 @@ from clufs.timeouts.lease import LeaseTimeline
 LEASE = LeaseTimeline()
 AROUND = Surroundings(True, 8.0, 20.0, LEASE)
 GUARDED = Surroundings(True, 8.0, 20.0, LEASE, watchdog=True)
-LOCKED = Surroundings(True, 8.0, 20.0, LEASE, lock_disk=True)
 GOOD = Traits(registers=True, aborts=True, reserves=True)
 LATE = "a write that the array had taken in before the fencing may still reach the medium"
 GRAVE = Finding("a fenced member can still write", "nobody is fenced", grave=True)
@@ -23,9 +22,10 @@ GRAVE = Finding("a fenced member can still write", "nobody is fenced", grave=Tru
         (GOOD, AROUND, Kind.PR_ABORT, 28.0),
         (Traits(True, False), AROUND, Kind.PR, 28.0),
         (Traits(), AROUND, Kind.PR_ABORT, 28.0),
-        (Traits(False, reserves=True), LOCKED, Kind.LOCK_DISK, 28.0),
-        (Traits(True, True, (GRAVE,), reserves=True), LOCKED, Kind.LOCK_DISK, 28.0),
-        (Traits(False, reserves=True), AROUND, Kind.PERSON, None),
+        (Traits(False, reserves=True), AROUND, Kind.LOCK_DISK, 28.0),
+        (Traits(False, reserves=True), GUARDED, Kind.LOCK_DISK, 28.0),
+        (Traits(False, reserves=True), Surroundings(False, 8.0, 20.0, LEASE), Kind.PERSON, None),
+        (Traits(True, True, (GRAVE,), reserves=True), AROUND, Kind.PERSON, None),
         (Traits(False), GUARDED, Kind.TIME, 8.0 + LEASE.by_time_s),
         (Traits(False), AROUND, Kind.PERSON, None),
         (Traits(False), Surroundings(True, 8.0, 20.0, watchdog=True), Kind.PERSON, None),
