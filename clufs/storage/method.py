@@ -102,6 +102,8 @@ def choose(lun: Traits, around: Surroundings) -> Method:
     why = _why_not(lun, around)
     if around.by_lun and lun.reserves and lun.registers is False:
         return _by_lock_disk(around, why)
+    if around.by_lun and lun.registers is False:
+        why += "; it knows no RESERVE(6), or has no path iscsi://"
     if around.by_lun and around.lease is not None and around.watchdog:
         return _by_time(around, around.lease, why)
     if around.lease is not None:

@@ -20,6 +20,8 @@ _SETTIMEOUT = 0xC0045706
 _GETSUPPORT = 0x80285700
 _INFO = struct.Struct("=II32s")
 """struct watchdog_info: options, firmware_version, identity."""
+_MAGIC_CLOSE = 0x0100
+"""WDIOF_MAGICCLOSE: it goes on when whoever opened it dies; others are stopped by any close(2)."""
 _SOFTWARE = b"Software Watchdog"
 """softdog's identity: a kernel that hangs takes it along."""
 _PET = struct.Struct("=cd")
@@ -52,7 +54,8 @@ class Device:
 
     @property
     def guards(self) -> bool:
-        """A device that calls itself a software watchdog, as the kernel's softdog does, does not count."""
+        """A device that calls itself a software watchdog, as the kernel's softdog does, does not count, nor one that
+        stops when this process dies."""
         return self._is_hardware and self._descriptor >= 0
 
     def pet(self) -> None:
@@ -88,8 +91,8 @@ def _is_hardware(descriptor: int) -> bool:
         said = fcntl.ioctl(descriptor, _GETSUPPORT, bytes(_INFO.size))
     except OSError:
         return False
-    _, _, identity = _INFO.unpack(said)
-    return not bytes(identity).startswith(_SOFTWARE)
+    options, _, identity = _INFO.unpack(said)
+    return bool(options & _MAGIC_CLOSE) and not bytes(identity).startswith(_SOFTWARE)
 
 
 class Supervised:

@@ -42,6 +42,10 @@ class LeaseTimeline:
         t = 171.4  takeover_s  only now may they take over, if time is all that they have: our clock may be
                                slower than theirs, and a write of ours may lie in a queue that long
 
+        there, from the moment the member was told to stop
+
+        t = 221.4  by_time_s   that is so at worst
+
     They see a record at least io_timeout_s late, never early, so theirs begins after ours. With persistent
     reservations nobody waits for any of this: the proof is that the LUN refuses our writes.
 

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.lab import Lab, within
-from tests.cluster.test_lun_fencing_lab import FOR_EVER, ONCE, incarnation, said, stamps, writer
+from tests.cluster.test_lun_fencing_lab import (
+    FOR_EVER,
+    ONCE,
+    incarnation,
+    is_back,
+    said,
+    stamps,
+    writer,
+)
 
 
 def lab_of(tmp_path_factory: pytest.TempPathFactory, *defects: str) -> Iterator[Lab]:
@@ -70,6 +78,13 @@ def test_by_time_a_member_is_out_once_its_watchdog_has_surely_fired(by_time: Lab
     lab.revive("polishham")
 
 
+def comes_back(lab: Lab, after: int) -> bool:
+    """Told to stop, it ends its life or, where it cannot in time, is ended with all it has."""
+    if lab.state("polishham")[0] == "dead":
+        lab.revive("polishham")
+    return is_back(lab, "polishham", after)
+
+
 def test_by_lock_disk_the_fencer_has_the_lun_to_itself_until_the_lost_one_is_back(
     by_lock: Lab,
 ) -> None:
@@ -95,8 +110,7 @@ def test_by_lock_disk_the_fencer_has_the_lun_to_itself_until_the_lost_one_is_bac
     log = lab.sh("pepicelli", "cat /clu/status/fencing")
     (proof,) = [line for line in log.splitlines() if f" polishham {before} lun off " in line]
     assert "HOW=reset and reserved, commands ended; holds until that session" in proof
-    if lab.state("polishham")[0] == "dead":
-        lab.revive("polishham")
+    assert within(90, lambda: comes_back(lab, before))
     assert within(60, lambda: "HELD=" not in lab.sh("pepicelli", method))
     assert within(20, lambda: stamps(lab, "provolone", lun) == {new})
     with writer(lab, "polishham", lun, ONCE) as again:

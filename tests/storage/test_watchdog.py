@@ -15,14 +15,14 @@ from clufs.storage.watchdog import FRAME_BYTES, Device, Supervised, deadline
 NOT_LESS_S = 30
 
 
-def board(fires_s: int, identity: bytes = b"iTCO_wdt") -> object:
+def board(fires_s: int, identity: bytes = b"iTCO_wdt", options: int = 0x8180) -> object:
     """An ioctl(2) of a device that can be set to at least so many seconds, and calls itself so."""
 
     def ioctl(descriptor: int, request: int, wanted: bytes) -> bytes:
         if request == 0x80285700:  # WDIOC_GETSUPPORT: _IOR('W', 0, struct watchdog_info)
             if not identity:
                 raise OSError(25, "not a typewriter")
-            return struct.pack("II32s", 0x8180, 0, identity)
+            return struct.pack("II32s", options, 0, identity)
         assert request == 0xC0045706  # WDIOC_SETTIMEOUT: _IOWR('W', 6, int)
         (seconds,) = struct.unpack("i", wanted)
         return struct.pack("i", max(seconds, fires_s))
@@ -47,12 +47,18 @@ def test_a_device_is_opened_by_the_first_reset_and_closed_with_v(
 
 
 @pytest.mark.parametrize(
-    ("identity", "counts"), [(b"iTCO_wdt", True), (b"Software Watchdog", False), (b"", False)]
+    ("identity", "options", "counts"),
+    [
+        (b"iTCO_wdt", 0x8180, True),
+        (b"iTCO_wdt", 0x8080, False),  # without WDIOF_MAGICCLOSE
+        (b"Software Watchdog", 0x8180, False),
+        (b"", 0x8180, False),
+    ],
 )
 def test_others_may_count_on_hardware_that_is_armed_and_on_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: bytes, counts: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: bytes, options: int, counts: bool
 ) -> None:
-    monkeypatch.setattr(fcntl, "ioctl", board(1, identity))
+    monkeypatch.setattr(fcntl, "ioctl", board(1, identity, options))
     file = tmp_path / "watchdog"
     file.touch()
     device = Device(str(file), 60.0)
