@@ -3,15 +3,19 @@ its words go."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 
 from clufs.dlm.interface import Life
 from clufs.errors import LunError, NotFenced, ReservationConflict
+from clufs.storage import commands as c
 from clufs.storage import guard
+from clufs.storage.carrier import Lun
+from clufs.storage.iscsi import iscsi_lun
 from clufs.storage.lease import OnDisk
 from clufs.storage.lease_wire import Seen, boottime
 from clufs.storage.lock_disk import LockCertificate
@@ -19,6 +23,8 @@ from clufs.storage.method import Kind
 from clufs.storage.records import LeaseState
 from clufs.storage.time_rule import TimeCertificate
 from tests.array.defects import Defect
+from tests.array.faults import LATE_S, Fault
+from tests.array.medium import Written
 from tests.storage.test_guard import Ground, Member, ground, written
 
 
@@ -207,3 +213,41 @@ async def test_an_array_that_reserves_in_words_only_certifies_nothing() -> None:
     async with lock_disk(Defect.DOES_NOT_RESERVE) as (at, victim):
         with pytest.raises(NotFenced, match="it is reserved, and lets others write"):
             await at.provolone.agent.certify(victim)
+
+
+STRANGER = "iqn.2026-01.org.clufs:obeys-nothing"
+
+
+async def writes_for_ever(url: str, isid: int) -> None:
+    """As a kernel does: what meets a reset is sent again, what ends is tried again, a session that breaks made anew."""
+    while True:
+        with suppress(LunError):
+            async with iscsi_lun(url, STRANGER, isid) as carrier:
+                lun = Lun(carrier)
+                while True:
+                    try:
+                        await lun.run(c.Write16(9, 1), bytes(512), timeout_s=LATE_S[1] + 0.1)
+                    except ReservationConflict:
+                        await trio.sleep(0.005)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_who_obeys_nothing_writes_nothing_either_while_the_reservation_stands(
+    seed: int,
+) -> None:
+    async with lock_disk() as (at, victim), trio.open_nursery() as nursery:
+        medium = at.array.units[0].medium
+        medium.logged = True
+        at.array.rate(0, Fault.LATE, 0.3)
+        for number in range(4):
+            url = at.array.url(0, number % 2)
+            nursery.start_soon(writes_for_ever, url, 10 + number)
+        await trio.sleep(random.Random(seed).uniform(0.1, 0.4))
+        one = await certified(at, victim)
+        assert one.cleared
+        length = len(medium.log)
+        await trio.sleep(2 * LATE_S[1])
+        who = [entry.who for entry in medium.log if isinstance(entry, Written)]
+        assert STRANGER in who[:length] and STRANGER not in who[length:]
+        await written(at.provolone)
+        nursery.cancel_scope.cancel()
