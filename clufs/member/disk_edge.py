@@ -13,8 +13,8 @@ import trio
 from clufs.errors import LunError, QuorumDiskLost, ShareFull
 from clufs.member import disk_keeper as k
 from clufs.member.disk_keeper import DiskKeeper
-from clufs.storage.quorum import Held, QuorumDisk
-from clufs.timeouts import QUORUM_DISK_LOOK_S
+from clufs.storage.quorum import Held, QuorumDisk, Sight
+from clufs.timeouts import QUORUM_DISK_LOOK_S, QUORUM_DISK_SURE_S
 
 
 def _now() -> float:
@@ -55,6 +55,7 @@ class DiskEdge:
         with scope:
             async with opened as self._disk, trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._write)
+                self._nursery.start_soon(self._beat)
                 while True:
                     await self._look()
                     await trio.sleep(QUORUM_DISK_LOOK_S)
@@ -68,26 +69,27 @@ class DiskEdge:
             self._lost(held, "no beat of this member's has reached it for too long")
 
     async def _look(self) -> None:
-        self.end_unsure()
-        held = self._held
-        if held is not None:
-            self._nursery.start_soon(self._beat, held)
-        with trio.move_on_after(QUORUM_DISK_LOOK_S):
+        sight = Sight(False, f"no answer within {QUORUM_DISK_SURE_S:g} s")
+        began_s = monotonic()
+        with trio.move_on_after(QUORUM_DISK_SURE_S):
             sight = await self._disk.look()
-            self.end_unsure()
-            self._tell(self._keeper.seen(monotonic(), sight))
-
-    async def _beat(self, held: Held) -> None:
-        """A beat that fails may be followed by one that does not; in the end it is the clock that counts."""
-        wait_s = max(0.0, held.sure_until_s - _now())
-        try:
-            with trio.move_on_after(wait_s):
-                await held.beat()
-        except QuorumDiskLost as error:
-            self._lost(held, str(error))
-        except LunError:
-            pass
         self.end_unsure()
+        self._tell(self._keeper.seen(began_s, sight))
+
+    async def _beat(self) -> None:
+        """A beat that fails may be followed by one that does not; in the end it is the clock that counts."""
+        while True:
+            held = self._held
+            if held is not None:
+                with trio.move_on_after(max(0.0, held.sure_until_s - _now())):
+                    try:
+                        await held.beat()
+                    except QuorumDiskLost as error:
+                        self._lost(held, str(error))
+                    except LunError:
+                        pass
+                self.end_unsure()
+            await trio.sleep(QUORUM_DISK_LOOK_S)
 
     # ------------------------------------------------- deeds
 

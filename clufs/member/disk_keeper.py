@@ -123,8 +123,10 @@ class DiskKeeper:
     # ------------------------------------------------- to hold it
 
     def seen(self, now: float, sight: Sight) -> list[Effect]:
-        """What a look at the disk has shown; called every QUORUM_DISK_LOOK_S, also by the keeper."""
-        self.sight, self._now, self._seen_at = sight, now, now
+        """What a look at the disk has shown that began at `now`; about every QUORUM_DISK_LOOK_S, also by
+        the keeper."""
+        self.sight, self._seen_at = sight, now
+        self._now = max(self._now, now)
         return self._decide(now)
 
     def tick(self, now: float) -> list[Effect]:
