@@ -23,10 +23,14 @@ _SAYS_WHAT_IS_TO_BE = frozenset(
 
 
 class Planning(NamedTuple):
-    """Who plans, and under which number; 0 for a member that is asked though it need not plan."""
+    """Who plans, and under which number; 0 for a member that is asked though it need not plan.
+
+    life: the incarnation of this member that asks: what is said to it is not said to the next one.
+    """
 
     number: int
     member: str
+    life: int = 0
 
 
 class _Waiting:
@@ -67,11 +71,17 @@ class Asking:
             except HostDown:
                 if command.verb not in _SAYS_WHAT_IS_TO_BE:
                     raise
-                say(f"{planner.member} planned, and does no more: the next planner is asked again")
+                say(f"{self._lost_touch(planner)}: who plans now is asked again")
                 continue
             if end.taken:
                 return end.exit
             await trio.sleep(PLANNER_AGAIN_S)
+
+    def _lost_touch(self, asked: Planning) -> str:
+        now = self._planner()
+        if now is not None and now[:2] == asked[:2]:
+            return f"{asked.member} plans, and this member was out of touch with it"
+        return f"{asked.member} planned, and does no more"
 
     async def ask_member(self, member: str, command: Ask) -> bytes:
         """What a certain member has to tell. Raises HostDown."""
@@ -99,8 +109,9 @@ class Asking:
         finally:
             del self._waiting[job]
         if waiting.end is None:
-            what = "planned, and does no more: see the resource's state"
-            raise HostDown(f"{planner.member} {what if planner.number else 'was lost'}")
+            if not planner.number:
+                raise HostDown(f"{planner.member} was lost")
+            raise HostDown(f"{self._lost_touch(planner)}: see the resource's state")
         return waiting.end
 
     def heard(self, sender: str, message: Said | JobOver) -> None:

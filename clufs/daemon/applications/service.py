@@ -250,10 +250,10 @@ class Applications:
 
     def planner(self) -> Planning | None:
         """Who plans, if this member is in touch with it."""
-        executor = self.executor
-        if executor.planner_member not in self.lives():
+        executor, lives = self.executor, self.lives()
+        if executor.planner_member not in lives:
             return None
-        return Planning(executor.planner, executor.planner_member)
+        return Planning(executor.planner, executor.planner_member, lives.get(self.name, 0))
 
     # -------------------------------------------------------------- registry
 

@@ -224,7 +224,7 @@ class Cluster:
         self._see_each_other()
         member.up.quorum_lost()
 
-    async def expel(self, name: str) -> None:
+    async def expel(self, name: str, away_s: float = 0.0) -> None:
         """The others give this member up, and it comes back as another life of the same daemon."""
         member = self.members[name]
         member.is_cut = True
@@ -232,6 +232,7 @@ class Cluster:
         self._see_each_other()
         await member.up.expelled()
         fence()
+        await trio.sleep(away_s)
         member.incarnation += 1
         member.is_cut = member.locks.is_cut = False
         self._see_each_other()

@@ -87,7 +87,7 @@ async def test_the_next_planner_goes_on_when_one_dies(autojump_clock: MockClock)
         assert clu.entries("db") == ["start pepicelli"]
         assert said == [
             "Attempting to start 'db' on member 'pepicelli'",
-            "provolone planned, and does no more: the next planner is asked again",
+            "provolone planned, and does no more: who plans now is asked again",
             "Resource 'db' is already running on member 'pepicelli'.",
         ]
 
@@ -105,6 +105,32 @@ async def test_of_a_relocation_whose_planner_dies_nobody_knows(autojump_clock: M
         lost = "provolone planned, and does no more: see the resource's state"
         await until(lambda: said[-1] == lost)
         await until(lambda: clu.entries("web")[-1].startswith("start"), 100)
+
+
+async def test_who_is_expelled_and_comes_back_hears_what_became_of_its_command(
+    autojump_clock: MockClock,
+) -> None:
+    """The planner is the same one still; what it said meanwhile was said to another life."""
+    async with cluster() as clu:
+        await clu.boot()
+        clu.register("web")
+        clu.script("web").takes_s["start"] = 5
+        ends: list[tuple[int, list[str]]] = []
+
+        async def start() -> None:
+            ends.append(await clu.members[POLISHHAM].ask("start", "web", member=PEPICELLI))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            await trio.sleep(1)
+            await clu.expel(POLISHHAM, away_s=10)
+            with trio.fail_after(60):
+                await until(lambda: ends)
+        [(code, lines)] = ends
+        again = "and this member was out of touch with it: who plans now is asked again"
+        assert f"provolone plans, {again}" in lines
+        assert (code, lines[-1]) == (0, "Resource 'web' is already running on member 'pepicelli'.")
+        assert clu.entries("web") == ["start pepicelli"]
 
 
 async def test_two_planners_never_save_at_once(autojump_clock: MockClock) -> None:
