@@ -11,7 +11,7 @@ import trio
 
 from clufs.errors import ClufsError, LunError, UsageError
 from clufs.limits import DISK_SLOTS, DISK_SLOTS_MAX
-from clufs.storage.lease_report import header_lines, slot_lines
+from clufs.storage.lease_report import ballot_lines, header_lines, slot_lines
 from clufs.storage.own_lun import OwnLun, Wish, format_own, open_own
 from clufs.storage.paths import LunPath, initiator_name, open_path, shown
 from clufs.timeouts.lease import IO_TIMEOUT_S, WATCHDOG_S
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"after which a watchdog resets the machine ({WATCHDOG_S:g})",
     )
     make.add_argument("--force", action="store_true", help="whatever is on it")
-    add("show", "what lies on it: the header, and each member's heartbeat")
+    add("show", "what lies on it: the header, each member's heartbeat, and its ballot")
     return parser
 
 
@@ -101,7 +101,8 @@ async def _format(path: LunPath, arguments: argparse.Namespace, cluster_name: st
 
 async def _lines(lun: OwnLun) -> Iterator[str]:
     slots = await lun.read_slots(lun.header.geometry.slots)
-    return iter([*header_lines(lun.header), *slot_lines(slots)])
+    ballots = await lun.read_ballots()
+    return iter([*header_lines(lun.header), *slot_lines(slots), *ballot_lines(ballots)])
 
 
 async def _run(arguments: argparse.Namespace) -> None:

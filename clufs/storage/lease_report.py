@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
+from clufs.storage.ballots import BallotRecord
 from clufs.storage.disk_header import DiskHeader
 from clufs.storage.records import LeaseState, LunMessage, MemberRecord, Word
 from clufs.storage.slots import Pair, Slot
@@ -47,6 +48,21 @@ def _record_line(member: int, pair: Pair[MemberRecord]) -> str:
 def _message_line(message: LunMessage) -> str:
     word = Word(message.word).name if message.word in list(Word) else str(message.word)
     return f"MESSAGE={word} TO={message.member} UP_TO={message.incarnation} BY={message.writer}"
+
+
+def ballot_lines(ballots: Iterable[tuple[int, Pair[BallotRecord]]]) -> Iterator[str]:
+    """A line for each member that has said something about the quorum disk, right or wrong."""
+    for member, pair in ballots:
+        record = pair.record
+        flaws = f" FLAWS={'; '.join(pair.flaws)}" if pair.flaws else ""
+        if record is not None:
+            yield (
+                f"BALLOT={record.promised:#x} MEMBER={member} INCARNATION={record.incarnation}"
+                f" ACCEPTED={record.accepted:#x} FRAMES={record.safe} BEAT={record.beat}"
+                f" FREE={record.free:d} LUNS={len(record.luns)}{flaws}"
+            )
+        elif flaws:
+            yield f"BALLOT= MEMBER={member}{flaws}"
 
 
 def state_name(state: int) -> str:

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 from clufs.errors import BadBlock, LunError
 from clufs.limits import DISK_SLOTS, MESSAGE_TRIES_MAX
+from clufs.storage.ballots import BallotRecord
 from clufs.storage.block import BlockDevice
 from clufs.storage.disk_header import HEADER_LBA, DiskHeader, Geometry, read_header
 from clufs.storage.records import Eviction, LunMessage, MemberRecord
 from clufs.storage.sealing import BLOCK_BYTES, Flaw
-from clufs.storage.slots import LunMap, Slot
+from clufs.storage.slots import LunMap, Pair, Slot
 from clufs.timeouts.lease import IO_TIMEOUT_S, WATCHDOG_S, LeaseTimeline
 
 _LOOKED_AT_BLOCKS = 32
@@ -93,6 +94,10 @@ class OwnLun:
         """The latest incarnation of a victim that anybody has declared out; -1 if nobody has."""
         extent = self.map.evictions_extent(victim)
         return self.map.evicted(victim, await self.blocks.read(*extent))
+
+    async def read_ballots(self) -> Iterator[tuple[int, Pair[BallotRecord]]]:
+        """What every member says about the quorum disk, by one read."""
+        return self.map.read_ballots(await self.blocks.read(*self.map.ballots_extent()))
 
     # ------------------------------------------------------------ messages
 

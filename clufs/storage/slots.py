@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from clufs.errors import BadBlock
+from clufs.storage.ballots import BallotRecord
 from clufs.storage.disk_header import PAIR_BLOCKS, SLOT_BLOCKS, SLOTS_LBA, DiskHeader
 from clufs.storage.records import Eviction, LunMessage, MemberRecord, Record
 from clufs.storage.sealing import BLOCK_BYTES, Flaw, Place
@@ -155,6 +156,18 @@ class LunMap:
         """Where and what to write after `sequence`, the one that `read_eviction` found."""
         lba = self._geometry.eviction(eviction.writer, eviction.victim)
         return next_write(self._place(lba), eviction, sequence)
+
+    # ------------------------------------------------------------ ballots
+
+    def ballots_extent(self) -> tuple[int, int]:
+        """lba and count of what all members say about the quorum disk."""
+        return self._geometry.ballots_lba, PAIR_BLOCKS * self._geometry.slots
+
+    def read_ballots(self, data: bytes) -> Iterator[tuple[int, Pair[BallotRecord]]]:
+        """Member by member, what it says."""
+        for index in range(self._geometry.slots):
+            part = data[index * PAIR_BLOCKS * BLOCK_BYTES :][: PAIR_BLOCKS * BLOCK_BYTES]
+            yield index + 1, self._pair(BallotRecord, self._geometry.ballot(index + 1), part)
 
     def _pair(self, kind: type[R], lba: int, data: bytes) -> Pair[R]:
         return read_pair(kind, self._place(lba), data, self.header.cluster)

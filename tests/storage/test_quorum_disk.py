@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from clufs.errors import LunError, QuorumDiskHeld, QuorumDiskLost, ShareFull
-from clufs.storage.own_lun import Wish, format_own
+from clufs.storage.lease_report import ballot_lines
+from clufs.storage.own_lun import Wish, format_own, open_own
 from clufs.storage.paths import initiator_name, open_path
 from clufs.storage.quorum import Held, QuorumDisk, Share, Sight
 from clufs.storage.quorum_disk import open_quorum_disk
@@ -195,3 +196,17 @@ async def test_a_member_for_whom_no_luns_were_formatted_is_told_so(tmp_path: Pat
     urls = await make_all(tmp_path, 1)
     async with member(urls, 3) as c:
         assert "formatted for 1 to 2" in (await c.look()).why
+
+
+async def test_what_is_said_on_a_lun_can_be_looked_at(tmp_path: Path) -> None:
+    (url,) = await make_all(tmp_path, 1)
+    async with member([url], 2, incarnation=7) as b:
+        held = await b.take()
+        await held.append(b"one")
+        await held.beat()
+        async with open_path(url, initiator_name("admin")) as path:
+            own = await open_own(path.device, "lab")
+            (line,) = ballot_lines(await own.read_ballots())
+    ballot = f"{held.ballot:#x}"
+    assert line.startswith(f"BALLOT={ballot} MEMBER=2 INCARNATION=7 ACCEPTED={ballot} FRAMES=2 ")
+    assert line.endswith(" FREE=0 LUNS=1")
