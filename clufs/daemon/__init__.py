@@ -309,6 +309,8 @@ class Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.applications.expelled)
             nursery.start_soon(self.service.expelled, self.operations.lock_handles())
+        # Who asked for them is gone; what they hold is another's once this life is said to be over.
+        await self.luns.drained()
         self.ephemerals.all_lost()
 
     def _reborn(self) -> None:

@@ -68,6 +68,7 @@ class Luns:
         self.conflicted: Callable[[SharedLun, KnownPath], None] = lambda lun, path: None
         self.life = 0
         self.initiator = initiator
+        self._writes: set[trio.Event] = set()
         self._watches_devices = watches_devices
         self._nursery: trio.Nursery | None = None
 
@@ -142,6 +143,11 @@ class Luns:
 
     # -------------------------------------------------------------- using the LUNs
 
+    async def drained(self) -> None:
+        """Wait until none of the writes that are under way now is. A command to a LUN takes LUN_COMMAND_S at most."""
+        for write in tuple(self._writes):
+            await write.wait()
+
     async def run(
         self, lun: SharedLun, ask: Callable[[LunPath], Awaitable[T]], writes: bool = False
     ) -> T:
@@ -150,12 +156,22 @@ class Luns:
         writes: only by paths that may be written by, and in the life of this member in which it was asked for: who
         asked may be dead, and its lock another's. Raises PathLost without any, or what `ask` raised.
         """
+        if not writes:
+            return await self._run(lun, ask, writes)
+        ended = trio.Event()
+        self._writes.add(ended)
+        try:
+            return await self._run(lun, ask, writes)
+        finally:
+            self._writes.discard(ended)
+            ended.set()
+
+    async def _run(self, lun: SharedLun, ask: Callable[[LunPath], Awaitable[T]], writes: bool) -> T:
         failure: LunError | None = None
         life = self.life
         for path in lun.usable():
             if writes and life != self.life:
-                over = f"{lun.wwid}: the life of this member that wrote it is over"
-                raise PathLost(over) from failure
+                break
             if writes and path.held:
                 failure = failure or PathLost(f"{lun.wwid}: nothing is written now: {path.held}")
                 continue
@@ -179,6 +195,9 @@ class Luns:
                     raise
                 failure = refusal
                 path.nudge()
+        if writes and life != self.life:
+            over = f"{lun.wwid}: the life of this member that wrote it is over"
+            raise PathLost(over) from failure
         if failure is None:
             why = "; ".join(f"{path.name}: {path.why}" for path in lun.paths.values() if path.why)
             failure = PathLost(f"{lun.wwid}: no path works: {why or 'there is none'}")

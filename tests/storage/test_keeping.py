@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from clufs.errors import PathLost
 from clufs.storage import keeping, libiscsi
@@ -146,6 +147,33 @@ async def test_power_at_the_array_costs_no_more_than_a_moment() -> None:
         array.fail_power()
         await luns.until(lambda: [one.what for one in luns.changes[begun:]].count("path-up") == 2)
         assert luns.states() == [UP, UP]
+
+
+async def test_who_waits_for_the_writes_under_way_waits_for_no_later_one() -> None:
+    async with Array(Shape()).serving() as array, kept(array) as luns:
+        ends = [trio.Event(), trio.Event()]
+
+        async def write_until(end: trio.Event) -> None:
+            async def ask(opened: LunPath) -> None:
+                await end.wait()
+
+            await luns.run(luns.only, ask, writes=True)
+
+        async with trio.open_nursery() as nursery:
+            await luns.drained()
+            nursery.start_soon(write_until, ends[0])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.move_on_after(0.05) as waiting:
+                await luns.drained()
+            assert waiting.cancelled_caught
+            nursery.start_soon(luns.drained)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.start_soon(write_until, ends[1])
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            ends[0].set()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(nursery.child_tasks) == 1  # the second write
+            ends[1].set()
 
 
 async def test_nothing_is_written_by_a_path_that_is_held() -> None:
