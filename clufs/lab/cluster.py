@@ -176,15 +176,16 @@ def _start_array(lab: Lab) -> None:
     processes.start(processes.ARRAY, [str(lab.directory)], prefix, _environment())
     facts = lab.facts()
     for lun in range(facts.luns - facts.own + 1, facts.luns + 1):
-        _format(switch, lab.urls(lun)[0], facts.members)
+        _format(switch, lab.urls(lun)[0], facts)
 
 
-def _format(switch: int, url: str, members: int) -> None:
+def _format(switch: int, url: str, facts: Facts) -> None:
     """Make a LUN clufs' own. Raises ProgramError."""
     program = [sys.executable, "-m", "clufs.cli.clufs", "lun", "format", url]
-    words = ["--cluster", plan.CLUSTER, "--members", str(members)]
-    # Time enough to resume by hand who was paused, before its watchdog ends it.
-    words += ["--io-timeout", "1", "--watchdog", "15"]
+    words = ["--cluster", plan.CLUSTER, "--members", str(facts.members)]
+    # Time enough to resume by hand who was paused, before its watchdog ends it; and to see what members do without
+    # the quorum disk, before their leases end them.
+    words += ["--io-timeout", "3" if facts.quorum_disk else "1", "--watchdog", "15"]
     command = [*inside.enter(switch, "/"), *program, *words]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment())
     if done.returncode != 0:

@@ -99,8 +99,9 @@ def _cluster_lacks(lab: Lab, init: int, member: LabMember) -> str:
     if not facts:
         return f"{MOUNT_POINT} does not answer"
     there = running(lab, "clufsd")
-    can_be_quorate = 2 * len(there) > len(lab.members()) and not network.read_cuts(lab)
-    if not can_be_quorate:
+    of_disk = lab.facts().disk_votes
+    most = 2 * (len(there) + of_disk) > len(lab.members()) + of_disk
+    if not most or network.read_cuts(lab):
         return ""
     missing = sorted(there - set(facts.get("MEMBERS", "").split()))
     if missing:

@@ -115,6 +115,11 @@ class Facts(msgspec.Struct, frozen=True):
         """The size of each LUN, a sparse file."""
         return _LUN_MIB + self.members * _QUORUM_SHARE_MIB * self.quorum_disk
 
+    @property
+    def disk_votes(self) -> int:
+        """What corosync gives the disk: one vote less than there are members."""
+        return self.members - 1 if self.quorum_disk else 0
+
 
 class TargetFacts(msgspec.Struct, frozen=True):
     """How the array's target is called, and the number that its first LUN has there (target.json)."""
