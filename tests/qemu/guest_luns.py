@@ -59,10 +59,10 @@ _EXCLUSIVE_REGISTRANTS_ONLY = 3  # PR_WRITE_EXCLUSIVE_REG_ONLY
 
 
 def kernel_pr(device: str, request: int, data: bytes) -> None:
-    """One of the kernel's own reservation ioctls."""
+    """One of the kernel's own reservation ioctls. What the LUN refused is no errno, but a status above 0."""
     fd = os.open(device, os.O_RDWR)
     try:
-        fcntl.ioctl(fd, request, data)
+        assert fcntl.ioctl(fd, request, bytearray(data)) == 0
     finally:
         os.close(fd)
 

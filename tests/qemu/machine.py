@@ -23,9 +23,11 @@ MODULES_DIR = "modules"
 END = "QEMU-EXIT="
 LIMIT_S = 1200.0
 
+# LIO keeps registrations (APTPL) in /var/target/pr of the first root there was; where that is missing, each change
+# is made and answered with NOT READY all the same.
 _INIT = """#!/bin/busybox sh
 export PATH=/bin
-/bin/busybox mkdir -p /proc /root /dev
+/bin/busybox mkdir -p /proc /root /dev /var/target/pr
 /bin/busybox mount -t proc proc /proc
 for module in {modules}; do /bin/busybox insmod /$module; done
 /bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro root /root
@@ -62,7 +64,8 @@ def kernel_package() -> str:
     """The one that the package of the present kernel depends on."""
     depends = ["apt-cache", "depends", PACKAGE]
     said = subprocess.run(depends, capture_output=True, text=True, check=True).stdout
-    return next(word for word in said.split() if word.startswith("linux-image-"))
+    words = said.split()  # its own name comes first
+    return words[words.index("Depends:") + 1]
 
 
 class Kernel:
