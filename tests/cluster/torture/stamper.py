@@ -31,6 +31,8 @@ from tests.cluster.torture.stamps import SECTOR_BYTES, SECTORS, Stamp, first_of
 
 LOCKS = Path("/clu/locks/public")
 HOLD_S = {"quick": (0.05, 0.6), "slow": (2.0, 12.0)}
+FIRST_S = 5.0
+"""So much longer it is held if nothing was written yet: a session takes its time on a busy machine."""
 PAUSE_S = 0.003
 AGAIN_S = 0.2
 ENOUGH_S = 60.0
@@ -56,6 +58,7 @@ class Writer:
         self._data = f"{lun}/data"
         self._urls = urls
         self._count = 0
+        self._until_s = self._first_until_s = 0.0
 
     async def run(self) -> None:
         """Hold after hold."""
@@ -89,9 +92,10 @@ class Writer:
         """Write for a while, and on for as long as the lock cannot be given back."""
         begun = time.monotonic()
         while True:
-            until = time.monotonic() + self._dice.uniform(*HOLD_S[self._area])
+            self._until_s = time.monotonic() + self._dice.uniform(*HOLD_S[self._area])
+            self._first_until_s = self._until_s + FIRST_S
             try:
-                await (self._by_file if self._way == "file" else self._by_session)(stamp, until)
+                await (self._by_file if self._way == "file" else self._by_session)(stamp)
             except (ReservationConflict, Over):
                 await trio.sleep(AGAIN_S)
             try:
@@ -101,35 +105,40 @@ class Writer:
                 if time.monotonic() > begun + ENOUGH_S:
                     sys.exit(1)
 
+    def _goes_on(self) -> bool:
+        return time.monotonic() < max(self._until_s, self._first_until_s)
+
     def _next(self, stamp: Stamp) -> tuple[int, bytes]:
         self._count += 1
         sector = first_of(self._area) + self._dice.randrange(SECTORS)
         return sector, replace(stamp, count=self._count).encode()
 
-    async def _by_file(self, stamp: Stamp, until: float) -> None:
-        while time.monotonic() < until:
+    async def _by_file(self, stamp: Stamp) -> None:
+        while self._goes_on():
             try:
                 data = os.open(self._data, os.O_RDWR)
                 try:
-                    while time.monotonic() < until:
+                    while self._goes_on():
                         sector, block = self._next(stamp)
                         os.pwrite(data, block, sector * SECTOR_BYTES)
+                        self._first_until_s = 0.0
                         await trio.sleep(PAUSE_S)
                 finally:
                     os.close(data)
             except OSError:
                 await trio.sleep(AGAIN_S)
 
-    async def _by_session(self, stamp: Stamp, until: float) -> None:
-        while time.monotonic() < until:
+    async def _by_session(self, stamp: Stamp) -> None:
+        while self._goes_on():
             url = self._dice.choice(self._urls)
             try:
                 async with iscsi_lun(url, self._initiator, isid_of(url, "app")) as carrier:
                     lun = Lun(carrier)
                     await self._enter(lun, stamp.incarnation)
-                    while time.monotonic() < until:
+                    while self._goes_on():
                         sector, block = self._next(stamp)
                         await lun.run(c.Write16(sector, 1, fua=True), block)
+                        self._first_until_s = 0.0
                         await trio.sleep(PAUSE_S)
             except ReservationConflict:
                 raise
