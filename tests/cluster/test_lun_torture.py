@@ -80,7 +80,7 @@ def test_a_write_after_its_lifes_certificate_is_found(told_first: bool) -> None:
     assert len(judge.violations) == 1
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_faults_let_nobody_write_whose_lock_is_anothers(tmp_path: Path) -> None:
     story = luns.torture(1, 1, tmp_path, draw=luns.cuts)
     assert story.violations == []
