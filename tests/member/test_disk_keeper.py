@@ -228,6 +228,22 @@ def test_a_view_that_the_disk_leads_ends_with_its_keeper() -> None:
     assert cores.namespaces("polishham") == [b"db", b"more"]
 
 
+def test_a_second_voice_in_a_view_that_the_disk_leads_does_not_count_and_ends_it() -> None:
+    """Where it took the disk before it could know that the first one's log was to lead."""
+    cores = held_by_one("provolone")
+    cores.put("provolone", b"db")
+    cores.kill("provolone")
+    cores.start("polishham", "pepicelli")
+    takes_over(cores, "polishham", dead="provolone")
+    polishham, pepicelli = (cores.core(name).keeper for name in ("polishham", "pepicelli"))
+    for keeper in (polishham, pepicelli):
+        assert keeper.hear(3, cores.ballot + 1) == (True, False)
+        assert keeper.hear(3, cores.ballot + 1) == (False, False)
+        assert keeper.hear(2, cores.ballot) == (False, False)
+    assert not [one for one in polishham.tick(cores.now) if isinstance(one, f.Multicast)]
+    assert [one for one in pepicelli.tick(cores.now) if isinstance(one, f.Multicast)]
+
+
 def test_a_keeper_that_loses_the_disk_while_it_leads_ends_the_view() -> None:
     cores = held_by_one("provolone")
     cores.put("provolone", b"db")
