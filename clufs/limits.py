@@ -290,3 +290,9 @@ FRAME_BLOCKS_MAX = 64
 QUORUM_SLICE_FRAMES = 8
 """Pieces of the journal that are written before its member says again that it is here: 2 MiB, which a LUN that is
 fit for a quorum disk writes well within QUORUM_DISK_DEAD_S."""
+
+SERVED_PIECE_BYTES = 2**17
+"""Read or written through another member by one message: a millisecond on a 1 Gbit/s network, which the locks wait."""
+
+SERVED_IN_FLIGHT_MAX = 4
+"""Such messages of one member that are under way: half of SEND_WINDOW_BYTES, so that the locks never wait for room."""

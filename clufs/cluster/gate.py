@@ -10,6 +10,8 @@ agents and proposes what is proved; the registry makes it so on every member.
 - Agents are tried in their order and then again, for ever; a person's word is taken at any time.
 - What is proved of a life holds for the older ones of the same member, and outlives the view in
   which it was proved. Only a view that the life itself is in refutes it.
+- A life that others may write for gets out only when none of these can any more: those in the view have
+  done with it (`serving`), and the lost ones are proved finished themselves.
 - Without a view no agent is begun: a minority does not shoot. One that runs then goes on, since
   the next view usually wants it; what it certifies is proposed in that view.
 """
@@ -139,6 +141,8 @@ class Gate:
         self._ins: frozenset[Life] = frozenset()
         self._standing = False
         self._proved: dict[str, tuple[int, str]] = {}
+        self._ended: Mapping[Life, str] = {}
+        self._servers: Mapping[Life, frozenset[Life]] = {}
         self._proposed: set[Life] = set()
         self._told: set[Life] = set()
         self._attempts: dict[Life, _Attempt] = {}
@@ -167,6 +171,9 @@ class Gate:
     def _awaited(self, life: Life) -> str:
         by_hand = f"echo confirmed > /clu/members/{life.member}/fence once it is surely off"
         if self._proof(life) is not None:
+            if writers := self._writers(life):
+                names = ", ".join(one.member for one in writers)
+                return f"it is off; what {names} may still write for it ends with the fencing of {names}"
             return "it is off; the registry has to record it"
         if back := self._newer(life, self._members):
             return f"incarnation {back.incarnation}, now here, has not ended it; {by_hand}"
@@ -205,6 +212,13 @@ class Gate:
         gone = sorted(life for life in self.lost - ins)
         self._ins = ins
         return [*(Told(life, "-", "out", outs.get(life, "")) for life in gone), *self._go_on()]
+
+    def learn(self, servers: Mapping[Life, frozenset[Life]], ended: Mapping[Life, str]) -> None:
+        """Said before installed() and changed(): what else the registry knows of the lives that are in.
+
+        servers: the lives that may write for a life. ended: why later lives prove the end of one that is served.
+        """
+        self._servers, self._ended = servers, ended
 
     def suspended(self) -> list[Effect]:
         """The view holds no more: nothing is begun or proposed until the next one."""
@@ -283,7 +297,12 @@ class Gate:
 
     def _proof(self, life: Life) -> str | None:
         incarnation, why = self._proved.get(life.member, (life.incarnation - 1, ""))
-        return why if life.incarnation <= incarnation else None
+        return why if life.incarnation <= incarnation else self._ended.get(life)
+
+    def _writers(self, life: Life) -> list[Life]:
+        """The lost lives that may still write for this one."""
+        lost = self._servers.get(life, frozenset()) & self.lost
+        return sorted(one for one in lost if self._proof(one) is None)
 
     # ------------------------------------------------- who does what
 
@@ -326,7 +345,7 @@ class Gate:
             effects.append(Told(life, "-", "lost", self._awaited(life)))
         for life in sorted(self.lost - self._proposed):
             why = self._proof(life)
-            if why is not None:
+            if why is not None and not self._writers(life):
                 self._proposed.add(life)
                 effects.append(ProposeOut(life, why))
         for life in sorted(self.lost):

@@ -24,8 +24,7 @@ from clufs.daemon.applications.service import applications_of
 from clufs.daemon.disk_lease import DiskLease
 from clufs.daemon.ending import Ending
 from clufs.daemon.facts import ClusterFacts, add_gauges, add_metrics
-from clufs.daemon.lun_fencing import LunFencing
-from clufs.daemon.luns import luns_directory, luns_of
+from clufs.daemon.luns import SharedLuns
 from clufs.daemon.membership import Membership, RegistryAccess, RegistryNamespaces
 from clufs.dlm.interface import (
     Event,
@@ -137,9 +136,8 @@ class Daemon:
         self._quorum_timer = self.timers.at(monotonic(), lambda: None)
         self._join_to_streams()
         self.cluster = ClusterFacts(self.membership, config.engine.kind, config.engine.port)
-        self.luns = luns_of(config, self.membership.name, self.journals.events)
-        self.lun_fencing = LunFencing(config, self.luns, self.membership, self.journals.events)
-        self.cluster.confirm_kept = self.lun_fencing.confirm
+        self.luns = SharedLuns(config, self.membership, self.journals.events)
+        self.cluster.confirm_kept = self.luns.fencing.confirm
         self._furnish(root, groups)
         self.operations = Operations(root, self.service, self.journals)
         metrics = self.journals.metrics
@@ -153,13 +151,14 @@ class Daemon:
             self.applications,
             self.operations.lock_handles,
             config.daemon.stop_s,
+            self.luns.served.finished,
         )
 
     def _furnish(self, root: Root, groups: Groups) -> None:
         root.add(self.locks.root)
         root.add(groups)
         root.add(EventsFile(self.journals.events))
-        root.add(luns_directory(self.luns, self.cluster, self.disk_lease, self.lun_fencing))
+        root.add(self.luns.directory(self.cluster, self.disk_lease))
         member = self.journals.member
         facts = status.Facts(member, self.cluster, self.locks, self.journals)
         status.build(root, facts)
@@ -175,6 +174,8 @@ class Daemon:
             step=self._step,
             query=lambda member, data: self.queries.received(member, data),
             application=lambda member, data: self.applications.received(member, data),
+            blocks=lambda member, data: self.luns.served.received(member, data),
+            drains=lambda view: self.luns.served.drains(view),
             applied=self._applied,
             restored=self._restored,
             happened=lambda line: self.journals.events.add(line.what, **dict(line.facts)),
@@ -272,6 +273,7 @@ class Daemon:
         """The view, or what is awaited, may have changed."""
         core = self.membership.runtime.core
         self.queries.view_changed()
+        self.luns.served.view_changed()
         self.applications.moved()
         if core.standing and not self.standing.is_set():
             self.standing.set()
@@ -366,7 +368,6 @@ class Daemon:
                 nursery.start_soon(process.freeze_the_old)
                 nursery.start_soon(process.tell_watchdog)
                 nursery.start_soon(self.luns.serve)
-                nursery.start_soon(self.lun_fencing.serve)
                 nursery.start_soon(self._live, nursery)
                 nursery.start_soon(self._tick)
                 nursery.start_soon(self._take_turns)
@@ -375,7 +376,7 @@ class Daemon:
                 await loop.run()
                 self.ending.tell_everybody()
                 await self.ending.say_goodbye()
-                await self.lun_fencing.leave()
+                await self.luns.fencing.leave()
                 if not self.ending.leaves_holders:
                     self.disk_lease.let_go()
                 nursery.cancel_scope.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -28,7 +28,8 @@ class Lives(Protocol):
 
 class Ending:
     """stop_s: how long holders have until they are killed. has_others: whether the cluster has other members,
-    here or not: alone, nobody needs to wait."""
+    here or not: alone, nobody needs to wait. settle: returns when nothing is under way any more that the others
+    may take for this member's once it has said goodbye, as a write to a LUN."""
 
     def __init__(
         self,
@@ -37,12 +38,14 @@ class Ending:
         applications: Applications,
         opens: Callable[[], list[LockHandle]],
         stop_s: float,
+        settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._lives = lives
         self._service = service
         self._applications = applications
         self._opens = opens
         self._stop_s = stop_s
+        self._settle = settle
         self._has_begun = False
         self._over = trio.Event()
 
@@ -105,5 +108,6 @@ class Ending:
         await self._service.end_holders()
         if runtime.core.standing and self._service.node.shared:
             with trio.move_on_after(GOODBYE_S):
+                await self._settle()
                 runtime.leave()
                 await runtime.finished.wait()

@@ -28,7 +28,14 @@ from clufs.dlm.interface import Event, Fenced, Leaving, Life, Resumed, Suspended
 from clufs.member import disk_keeper as k
 from clufs.member.disk_keeper import DiskKeeper
 from clufs.registry import messages as r
-from clufs.registry.commands import GOODBYE, Command, CommandId, MemberIn, MemberOut
+from clufs.registry.commands import (
+    GOODBYE,
+    Command,
+    CommandId,
+    MemberIn,
+    MemberOut,
+    MemberServed,
+)
 from clufs.registry.log import Stored, Write
 from clufs.registry.replica import Replica
 from clufs.timeouts import JOIN_LATE_S
@@ -370,7 +377,7 @@ class Core:
                     effects += self._stand()
                 case r.Applied():
                     effects.append(effect)
-                    if isinstance(effect.command, MemberIn | MemberOut):
+                    if isinstance(effect.command, MemberIn | MemberOut | MemberServed):
                         effects += self._lives_changed()
                 case r.Restored():
                     effects += [effect, *self._lives_changed()]
@@ -439,6 +446,7 @@ class Core:
         if any(life not in ins for life in self.members):
             return []
         self.standing = True
+        self.gate.learn(self.replica.state.servers(), self.replica.state.ended())
         before, self._ins = self._ins, ins
         # A view comes back, as it was, when quorum went and came in one configuration.
         event: Event = Resumed()
@@ -474,6 +482,7 @@ class Core:
     def _lives_changed(self) -> list[Effect]:
         if not self.standing:
             return self._stand()
+        self.gate.learn(self.replica.state.servers(), self.replica.state.ended())
         before, self._ins = self._ins, self.ins()
         effects: list[Effect] = [Step(Fenced(life)) for life in sorted(before - self._ins)]
         lives = self.replica.state.lives.items()

@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ from clufs.timeouts import DISK_AGAIN_S, KEEPALIVE_S, LEASE_S, PROPOSE_S, SHOWN_
 
 log = logging.getLogger("clufsd")
 
-_LOCKS, _QUERIES, _APPLICATIONS, _SHOWN = b"L", b"Q", b"A", b"S"
+_LOCKS, _QUERIES, _APPLICATIONS, _SHOWN, _BLOCKS = b"L", b"Q", b"A", b"S", b"B"
 _REPORTS_AT_ONCE = 64
 
 
@@ -56,8 +57,10 @@ class Disk(Protocol):
 @dataclass(slots=True)
 class Hooks:
     """Whom a life tells. step: the lock manager's events. query: another member's, by its name.
-    application: what another member says about applications, by its name.
+    application: what another member says about applications, by its name. blocks: about LUNs.
 
+    drains: something that was begun in a view before the one of this number (None: before now) is not done yet, and
+    nothing is said to the group meanwhile: no view comes to be with this member. `say` when that may have changed.
     applied: a command of the registry took effect. restored: all of the registry may have changed.
     happened: a line for /clu/events. fencing: a line for the fencing log.
     changed: who is in the view, or what is awaited, may have changed.
@@ -67,6 +70,8 @@ class Hooks:
     step: Callable[[Event], None]
     query: Callable[[str, bytes], None]
     application: Callable[[str, bytes], None]
+    blocks: Callable[[str, bytes], None]
+    drains: Callable[[int | None], bool]
     applied: Callable[[Command], None]
     restored: Callable[[], None]
     happened: Callable[[c.Happened], None]
@@ -130,12 +135,13 @@ class Runtime:
         self._over = trio.Event()
         self._lives_changed = trio.Event()
         self._shown = Shown()
+        self._unsaid: deque[bytes] = deque()
         self._news: trio.Event | None = None
         self.agent_of: Callable[[AgentPlan], Agent] = agent_of
         self.finished = trio.Event()
         """The goodbye is on record."""
         self._deeds: dict[type, Callable[..., None]] = {
-            f.Multicast: lambda effect: self.engine.multicast(effect.data),
+            f.Multicast: self._multicast,
             f.Store: self._writes.send_nowait,
             Write: self._writes.send_nowait,
             f.Expelled: lambda effect: self.end(effect.why),
@@ -273,6 +279,8 @@ class Runtime:
             self._hooks.query(self._names[peer_id], body)
         elif kind == _APPLICATIONS:
             self._hooks.application(self._names[peer_id], body)
+        elif kind == _BLOCKS:
+            self._hooks.blocks(self._names[peer_id], body)
         elif kind == _SHOWN:
             self._shown.heard(peer_id, body)
             self._tell_news()
@@ -291,6 +299,10 @@ class Runtime:
     def send_application(self, member: str, body: bytes) -> None:
         """Send what concerns applications, at once."""
         self._send_at_once(member, _APPLICATIONS + body)
+
+    def send_blocks(self, member: str, body: bytes) -> None:
+        """Send what concerns LUNs, at once."""
+        self._send_at_once(member, _BLOCKS + body)
 
     def _send_at_once(self, member: str, data: bytes) -> None:
         if self.mesh is not None:
@@ -313,6 +325,16 @@ class Runtime:
         self._hooks.changed()
         self._tell_news()
 
+    def _multicast(self, effect: f.Multicast) -> None:
+        self._unsaid.append(effect.data)
+        self.say()
+
+    def say(self) -> None:
+        """Multicast what was held back, if it need not be any more."""
+        view = self.core.view
+        while self._unsaid and not self._hooks.drains(view.number if view is not None else None):
+            self.engine.multicast(self._unsaid.popleft())
+
     def _step(self, effect: c.Step) -> None:
         self._hooks.step(effect.event)
         if isinstance(effect.event, ViewInstalled | Resumed):
@@ -325,6 +347,7 @@ class Runtime:
                 self.silent_s[self.core.name(peer_id)] = silent_s
             self.mesh.set_addresses(effect.streams)
             self.mesh.set_view(effect.view)
+        self.say()  # a view that comes back after quorum went is none of before
 
     def _applied(self, effect: r.Applied) -> None:
         if effect.refusal is None:

@@ -91,11 +91,21 @@ class MemberOut(msgspec.Struct, frozen=True, array_like=True, tag="member out", 
     why: str
 
 
+class MemberServed(msgspec.Struct, frozen=True, array_like=True, tag="member served", gc=False):
+    """From now on the life `by` of the member `server` may write to LUNs what this incarnation asks it to."""
+
+    member: str
+    incarnation: int
+    server: str
+    by: int
+
+
 Command: TypeAlias = (
     PutNamespace
     | DropNamespace
     | MemberIn
     | MemberOut
+    | MemberServed
     | FileCommand
     | ResourceCommand
     | InodeCommand
@@ -150,7 +160,7 @@ def error_of(command: Command, refusal: str) -> ClufsError:
             return NameExists(refusal)
         case PutNamespace() | DropNamespace():
             return NoSuchName(refusal)
-        case MemberIn() | MemberOut():
+        case MemberIn() | MemberOut() | MemberServed():
             return InvalidRequest(refusal)
         case PutFile() | WriteFile() | ChangeFile() | DropFile() | MoveFile():
             return files.error_of(refusal)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from clufs.caa.records import ResourceRecord
+from clufs.dlm.interface import Life
 from clufs.errors import StateError
 from clufs.limits import ANSWERS_KEPT, LIVES_ANSWERED, LIVES_OUT_KEPT
 from clufs.registry.commands import (
@@ -18,6 +19,7 @@ from clufs.registry.commands import (
     DropNamespace,
     MemberIn,
     MemberOut,
+    MemberServed,
     PutNamespace,
 )
 from clufs.registry.files import (
@@ -60,12 +62,18 @@ class NamespaceRecord(NamedTuple):
 
 
 class LifeRecord(NamedTuple):
-    """One incarnation of a member. out: why it surely holds nothing; empty: it is in."""
+    """One incarnation of a member. out: why it surely holds nothing; empty: it is in.
+
+    servers: lives of others, by member and incarnation, that may write for it. ended: why a later life of the
+    member proves its end; it is out only once none of those can write for it any more.
+    """
 
     boot_id: str
     machine: str
     out: str = ""
     version: str = ""
+    servers: tuple[tuple[str, int], ...] = ()
+    ended: str = ""
 
 
 class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -136,6 +144,8 @@ class State:
                 return self._member_in(command)
             case MemberOut():
                 return self._member_out(command)
+            case MemberServed():
+                return self._member_served(command)
             case PutFile() | WriteFile() | ChangeFile() | DropFile() | MoveFile():
                 return self.file_table.apply(command)
             case Register() | Unregister() | SaveResources() | SaveDrained():
@@ -177,7 +187,7 @@ class State:
         for key in self.living(member):
             why = _finished(self.lives[key], life, command.cleared)
             if key[1] < incarnation and why:
-                self._end_life(key, why)
+                self._prove_ended(key, why)
         self.lives[member, incarnation] = life
         self._forget_lives(member)
         return None
@@ -192,6 +202,24 @@ class State:
         self._end_life(key, command.why or "no reason was given")
         self._forget_lives(command.member)
         return None
+
+    def _member_served(self, command: MemberServed) -> str | None:
+        """Only lives that are in serve and are served; those that are out are forgotten."""
+        key, server = (command.member, command.incarnation), (command.server, command.by)
+        for each in (key, server):
+            if not self.is_in(*each):
+                return f"incarnation {each[1]} of {each[0]} is not in"
+        servers = {one for one in self.lives[key].servers if self.is_in(*one)} | {server}
+        self.lives[key] = self.lives[key]._replace(servers=tuple(sorted(servers)))
+        return None
+
+    def _prove_ended(self, key: tuple[str, int], why: str) -> None:
+        """Out at once, unless others may still write for it: then the gate says when."""
+        life = self.lives[key]
+        if any(self.is_in(*one) for one in life.servers):
+            self.lives[key] = life._replace(ended=why)
+        else:
+            self._end_life(key, why)
 
     def _end_life(self, key: tuple[str, int], why: str) -> None:
         """A life is out, and the files in /clu/lockfiles go that were to end with its processes."""
@@ -215,6 +243,16 @@ class State:
         """Whether this life may hold locks."""
         life = self.lives.get((member, incarnation))
         return life is not None and not life.out
+
+    def servers(self) -> dict[Life, frozenset[Life]]:
+        """The lives that are in and may be written for, and by whom."""
+        lives = [(Life(*key), life) for key, life in self.lives.items() if not life.out]
+        return {key: frozenset(map(_life, life.servers)) for key, life in lives if life.servers}
+
+    def ended(self) -> dict[Life, str]:
+        """The lives that are in and whose end is proved by a later one of their member, and why."""
+        lives = self.lives.items()
+        return {Life(*key): life.ended for key, life in lives if life.ended and not life.out}
 
     def answer(self, id: CommandId) -> str | None:
         """The refusal of a command that was applied not long ago."""
@@ -290,6 +328,10 @@ class State:
         state.resource_table = ResourceTable(snapshot.resources, snapshot.planner, snapshot.drained)
         state._answers = {(one, life): dict(each) for one, life, each in snapshot.answers}
         return state
+
+
+def _life(key: tuple[str, int]) -> Life:
+    return Life(*key)
 
 
 def _finished(old: LifeRecord, new: LifeRecord, cleared: bool) -> str:

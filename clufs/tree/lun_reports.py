@@ -17,6 +17,7 @@ from clufs.storage.reservations import (
     read_reservation,
 )
 from clufs.storage.sense import SenseKey
+from clufs.storage.through import ServedPath
 from clufs.tree.items import one_line
 from clufs.tree.journals import timestamp
 from clufs.tree.names import shown as shown_bytes
@@ -133,6 +134,18 @@ def show_path(path: KnownPath, member: str) -> str:
         "GROUP": "" if path.group is None else str(path.group),
         "HELD": path.held,
         "WHY": path.why,
+    }
+    return "".join(f"{key}={value}\n" for key, value in facts.items() if value)
+
+
+def show_served(path: ServedPath) -> str:
+    """What another member says of its own paths."""
+    facts = {
+        "PATH": "served",
+        "MEMBER": path.member,
+        "STATE": "up" if path.reads else "down",
+        "HELD": "" if path.writes or not path.reads else "it does not write there now",
+        "WHY": "" if path.reads else "it has no path that works itself",
     }
     return "".join(f"{key}={value}\n" for key, value in facts.items() if value)
 

@@ -19,11 +19,13 @@ from clufs.storage.inventory import SharedLun
 from clufs.storage.keeping import Luns
 from clufs.storage.paths import LunPath
 from clufs.storage.port_groups import WantedState, decode_groups, encode_wanted
+from clufs.storage.through import ServedPath, Through
 from clufs.tree import lun_reports as reports
 from clufs.tree.items import Attributes, Caller, Directory, File, Item, Report, StaticDirectory
 
 LUNS = b"luns"
 DATA = b"data"
+SERVED = "served:"
 
 T = TypeVar("T")
 
@@ -41,6 +43,7 @@ class LunFacts:
     """What the files need to know. me: this member. method, slots: the text of the file for a LUN, without I/O."""
 
     luns: Luns
+    through: Through
     me: str
     who_is: reports.WhoIs
     method: Callable[[SharedLun], str] = _no_method
@@ -79,13 +82,13 @@ class AskedReport(File):
 
 
 class LunData(File):
-    """The bytes of a LUN. For root; whole blocks are written, anything is read."""
+    """The bytes of a LUN, by whichever path works. For root; whole blocks are written, anything is read."""
 
-    __slots__ = ("_luns", "lun")
+    __slots__ = ("_through", "lun")
 
-    def __init__(self, path: bytes, luns: Luns, lun: SharedLun) -> None:
+    def __init__(self, path: bytes, through: Through, lun: SharedLun) -> None:
         super().__init__(path)
-        self._luns = luns
+        self._through = through
         self.lun = lun
 
     @property
@@ -111,7 +114,7 @@ class LunData(File):
         if offset >= end:
             return b""
         first, last = offset // self._block_bytes, -(-end // self._block_bytes)
-        data = await self._luns.run(self.lun, lambda path: path.device.read(first, last - first))
+        data = await self._through.read(self.lun, first, last - first)
         begin = offset - first * self._block_bytes
         return data[begin : begin + end - offset]
 
@@ -128,14 +131,11 @@ class LunData(File):
             raise InvalidRequest(f"whole blocks of {block} bytes are written, not {what}")
         if offset + len(data) > self.size:
             raise NoRoom(f"{self.lun.wwid} ends at {self.size}")
-        return self._write(offset // block, data)
-
-    async def _write(self, lba: int, data: bytes) -> None:
-        await self._luns.run(self.lun, lambda path: path.device.write(lba, data), writes=True)
+        return self._through.write(self.lun, offset // block, data)
 
 
 class PathsDirectory(Directory):
-    """A file for each path."""
+    """A file for each path: those of this member, and each other member that has one itself."""
 
     __slots__ = ("_facts", "_items", "_lun")
 
@@ -149,7 +149,7 @@ class PathsDirectory(Directory):
         return Attributes(stat.S_IFDIR | 0o555, nlink=2)
 
     def find(self, name: bytes) -> Item | None:
-        if name.decode(errors="replace") not in self._lun.paths:
+        if name.decode(errors="replace") not in self._lun.paths and self._served(name) is None:
             self._items.pop(name, None)
             return None
         if name not in self._items:
@@ -157,14 +157,25 @@ class PathsDirectory(Directory):
         return self._items[name]
 
     def names(self) -> Iterator[tuple[bytes, Item]]:
-        for name in list(self._lun.paths):
+        served = [SERVED + one.member for one in self._facts.through.paths(self._lun.wwid)]
+        for name in [*self._lun.paths, *served]:
             item = self.find(name.encode())
             if item is not None:
                 yield name.encode(), item
 
+    def _served(self, name: bytes) -> ServedPath | None:
+        member = name.decode(errors="replace").removeprefix(SERVED)
+        paths = (
+            self._facts.through.paths(self._lun.wwid) if name.startswith(SERVED.encode()) else []
+        )
+        return next((path for path in paths if path.member == member), None)
+
     def _shows(self, name: str) -> Callable[[Caller], bytes]:
         def show(caller: Caller) -> bytes:
             path = self._lun.paths.get(name)
+            served = self._served(name.encode())
+            if path is None and served is not None:
+                return reports.show_served(served).encode()
             if path is None:
                 raise NoSuchName(f"the path {name} is gone")
             return reports.show_path(path, self._facts.me).encode()
@@ -208,7 +219,7 @@ class LunDirectory(StaticDirectory):
             )
         )
         self.add(PathsDirectory(path + b"/paths", facts, lun))
-        self._data = LunData(path + b"/" + DATA, luns, lun)
+        self._data = LunData(path + b"/" + DATA, facts.through, lun)
 
     def find(self, name: bytes) -> Item | None:
         """`data` is opened by name and not listed: no walk over the tree reads a LUN."""

@@ -88,6 +88,13 @@ def is_back(lab: Lab, member: str, after: int) -> bool:
     return state == "member\n" and incarnation(lab, "provolone", member) > after
 
 
+def lose_paths(lab: Lab, member: str, lun: str) -> None:
+    """Its own to the LUN for data; it knows others that have some."""
+    lab.do("lun", "offline", "1", "--member", member)
+    states = f"sed -n s/^STATE=//p {lun}/paths/*:*:* {lun}/paths/served:*"
+    assert within(20, lambda: lab.sh(member, states).split() == ["down", "down", "up", "up"])
+
+
 def test_the_way_of_fencing_is_known_before_it_is_needed(lab: Lab, lun: str) -> None:
     said = lab.sh("polishham", f"cat {lun}/method")
     assert said.startswith("METHOD=pr-abort\nTAKEOVER_S=")
@@ -95,11 +102,15 @@ def test_the_way_of_fencing_is_known_before_it_is_needed(lab: Lab, lun: str) -> 
     assert "WHY=it is clufs' own" in own
 
 
-@pytest.mark.parametrize("fault", ["pause", "cut"])
+@pytest.mark.parametrize(
+    ("fault", "path"), [("pause", "direct"), ("cut", "direct"), ("pause", "served")]
+)
 def test_a_lost_member_writes_nothing_once_another_has_its_lock(
-    lab: Lab, lun: str, fault: str
+    lab: Lab, lun: str, fault: str, path: str
 ) -> None:
     before = incarnation(lab, "provolone", "polishham")
+    if path == "served":
+        lose_paths(lab, "polishham", lun)
     with writer(lab, "polishham", lun, FOR_EVER) as victim:
         assert said(victim) == "granted"
         assert within(10, lambda: len(stamps(lab, "provolone", lun)) == 1)
@@ -114,6 +125,7 @@ def test_a_lost_member_writes_nothing_once_another_has_its_lock(
                 mend(lab, fault)
             assert within(40, lambda: is_back(lab, "polishham", before))
             assert stamps(lab, "provolone", lun) == {new}
+            lab.do("lun", "online", "1")
             assert heir.stdin is not None
             heir.stdin.write("\n")
     # The first member of the view by its name runs the agents.
@@ -127,3 +139,17 @@ def test_a_lost_member_writes_nothing_once_another_has_its_lock(
         assert said(again).startswith("stamped ")
         assert again.stdin is not None
         again.stdin.write("\n")
+
+
+def test_who_has_no_path_goes_on_through_the_next_member_when_its_server_dies(
+    lab: Lab, lun: str
+) -> None:
+    lose_paths(lab, "provolone", lun)
+    write = f"dd of={lun}/data conv=sync,notrunc"
+    lab.sh("provolone", f"echo through one | {write}")  # pepicelli, the first by its name
+    lab.do("kill", "pepicelli")
+    lab.sh("provolone", f"echo through the other | {write}")
+    for name in ("provolone", "polishham"):
+        assert lab.sh(name, f"head -n 1 {lun}/data") == "through the other\n"
+    lab.revive("pepicelli")
+    lab.do("lun", "online", "1")

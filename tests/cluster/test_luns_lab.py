@@ -53,7 +53,7 @@ def wwids(lab: Lab, member: str) -> list[str]:
 @pytest.fixture(scope="module")
 def directories(lab: Lab) -> list[str]:
     """The directory of each LUN in its order, once every member has all its paths."""
-    up = "grep -l STATE=up /clu/luns/naa*/paths/* | wc -l"
+    up = "grep -l PATH=direct $(grep -l STATE=up /clu/luns/naa*/paths/*) | wc -l"
     for name in NAMES:
         assert within(20, lambda name=name: int(lab.sh(name, up)) == 2 * (LUNS + OWN))
     paths = [line.split()[-1] for line in lab.do("lun", "status").splitlines()]
@@ -63,8 +63,8 @@ def directories(lab: Lab) -> list[str]:
 
 
 def states(lab: Lab, member: str, lun: str) -> list[str]:
-    """Of the paths, by their names."""
-    return lab.sh(member, f"cat {lun}/paths/* | sed -n s/^STATE=//p").split()
+    """Of the member's own paths, by their names."""
+    return lab.sh(member, f"cat {lun}/paths/*:*:* | sed -n s/^STATE=//p").split()
 
 
 @pytest.fixture
@@ -135,6 +135,24 @@ def test_a_path_cut_for_one_member_shows_there_alone(lab: Lab, lun: str) -> None
     assert "offline for polishham by path 1" in lab.do("lun", "status")
     lab.sh("polishham", f"echo by the other path | dd of={lun}/data conv=sync,notrunc")
     assert lab.sh("provolone", f"head -n 1 {lun}/data") == "by the other path\n"
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_member_without_a_path_reads_and_writes_through_another(lab: Lab, lun: str) -> None:
+    lab.do("lun", "offline", "1", "--member", "polishham")
+    assert within(10, lambda: states(lab, "polishham", lun) == ["down", "down"])
+    served = lab.sh("polishham", f"cat {lun}/paths/served:provolone")
+    assert served == "PATH=served\nMEMBER=provolone\nSTATE=up\n"
+    down = f"sed -n s/^STATE=//p {lun}/paths/served:polishham"
+    assert within(10, lambda: lab.sh("provolone", down) == "down\n")
+    write = f"yes from polishham | dd of={lun}/data bs=64k count=8 iflag=fullblock conv=notrunc"
+    lab.sh("polishham", write)
+    wanted = lab.sh("polishham", "yes from polishham | dd bs=64k count=8 iflag=fullblock | cksum")
+    for name in NAMES:
+        assert lab.sh(name, f"dd if={lun}/data bs=64k count=8 | cksum") == wanted
+    lab.do("lun", "online", "1")
+    assert within(20, lambda: states(lab, "polishham", lun) == ["up", "up"])
+    assert within(10, lambda: lab.sh("provolone", down) == "up\n")
 
 
 @pytest.mark.usefixtures("mended")

@@ -46,6 +46,8 @@ class Life:
             step=nothing,
             query=nothing,
             application=nothing,
+            blocks=nothing,
+            drains=lambda view: False,
             applied=nothing,
             restored=nothing,
             happened=self.happened.append,

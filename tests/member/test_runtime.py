@@ -1,13 +1,15 @@
 """One life, and what it does where its disk has no room."""
 
+import dataclasses
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
 from clufs.cluster.embedded import EmbeddedEngine
-from clufs.cluster.formation import Self
+from clufs.cluster.formation import Multicast, Self
 from clufs.errors import StateError
 from clufs.member import runtime as module
 from clufs.member.core import Happened, Start
@@ -30,6 +32,49 @@ class FullDisk(RegistryStore):
         super().keep_view(number)
 
 
+class SilentEngine(EmbeddedEngine):
+    """Keeps what is said to the group."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.said: list[bytes] = []
+
+    def multicast(self, data: bytes) -> None:
+        self.said.append(data)
+
+
+def test_nothing_is_said_to_the_group_while_something_of_an_earlier_view_is_under_way(
+    tmp_path: Path,
+) -> None:
+    disk, engine, asked = FullDisk(tmp_path), SilentEngine("provolone"), list[int | None]()
+    drains = True
+
+    def is_drained(view: int | None) -> bool:
+        asked.append(view)
+        return drains
+
+    me = Self(engine.me, disk.next_incarnation(), 0)
+    start = Start(disk.view, disk.stored, "boot", "machine")
+    life = Runtime(engine, me, (), start, disk, hooks_with(drains=is_drained))
+    life.carry_out([Multicast(b"hello"), Multicast(b"again")])
+    assert engine.said == []
+    drains = False
+    life.say()
+    assert engine.said == [b"hello", b"again"]
+    assert set(asked) == {None}
+    disk.close()
+
+
+def hooks_with(**others: Callable[..., object]) -> Hooks:
+    """Hooks that do nothing but for these."""
+
+    def nothing(*arguments: object) -> None:
+        pass
+
+    names = [field.name for field in dataclasses.fields(Hooks)]
+    return Hooks(**{name: others.get(name, nothing) for name in names})  # type: ignore[arg-type]
+
+
 async def test_a_life_without_room_for_a_view_waits_until_there_is_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,20 +88,7 @@ async def test_a_life_without_room_for_a_view_waits_until_there_is_some(
         if life.core.standing:
             stands.set()
 
-    def nothing(*arguments: object) -> None:
-        pass
-
-    hooks = Hooks(
-        step=nothing,
-        query=nothing,
-        application=nothing,
-        applied=nothing,
-        restored=nothing,
-        happened=happened.append,
-        fencing=nothing,
-        changed=changed,
-        ticked=nothing,
-    )
+    hooks = hooks_with(happened=happened.append, changed=changed)
     engine = EmbeddedEngine("provolone")
     me = Self(engine.me, disk.next_incarnation(), 0)
     life = Runtime(engine, me, (), Start(disk.view, disk.stored, "boot", "machine"), disk, hooks)

@@ -20,6 +20,7 @@ from clufs.registry.commands import (
     DropNamespace,
     MemberIn,
     MemberOut,
+    MemberServed,
     PutNamespace,
 )
 from clufs.registry.files import ChangeFile, DropFile, MoveFile, PutFile, WriteFile
@@ -138,6 +139,28 @@ def test_a_life_that_is_in_may_say_later_that_it_has_cleared_up() -> None:
     assert state.lives["provolone", 1].out == "its lock owners were seen gone"
 
 
+def test_a_life_that_others_may_write_for_is_out_by_the_gate_alone() -> None:
+    server = MemberIn("polishham", 5, "boot", "another", False)
+    served = MemberServed("provolone", 1, "polishham", 5)
+    state = after(came_in(1), server, served, served, came_in(2, cleared=True))
+    assert living(state) == [1, 2]
+    assert state.servers() == {("provolone", 1): {("polishham", 5)}}
+    assert state.lives["provolone", 1].ended == "its lock owners were seen gone"
+    again = State.restore(state.snapshot())
+    assert again.lives == state.lives
+    assert again.apply(MemberOut("provolone", 1, "its lock owners were seen gone")) is None
+    assert living(again) == [2] and again.servers() == {}
+
+
+def test_a_server_that_is_out_writes_for_nobody() -> None:
+    server = MemberIn("polishham", 5, "boot", "another", False)
+    served = MemberServed("provolone", 1, "polishham", 5)
+    state = after(came_in(1), server, served, MemberOut("polishham", 5, "fenced"))
+    assert state.apply(served) == "incarnation 5 of polishham is not in"
+    assert state.apply(came_in(2, cleared=True)) is None
+    assert living(state) == [2]
+
+
 def test_another_member_on_the_same_machine_proves_nothing() -> None:
     state = after(came_in(1), MemberIn("polishham", 2, "next boot", "machine", True))
     assert state.living() == [("polishham", 2), ("provolone", 1)]
@@ -202,6 +225,7 @@ any_command: st.SearchStrategy[Command] = st.one_of(
     st.builds(DropNamespace, st.binary(max_size=3)),
     st.builds(MemberIn, st.sampled_from("ab"), numbers, words, words, st.booleans()),
     st.builds(MemberOut, st.sampled_from("ab"), numbers, words),
+    st.builds(MemberServed, st.sampled_from("ab"), numbers, st.sampled_from("ab"), numbers),
     st.builds(PutFile, paths, st.binary(max_size=3), *[numbers] * 4, st.booleans()),
     st.builds(WriteFile, numbers, st.binary(max_size=3), numbers),
     st.builds(ChangeFile, numbers, *[st.none() | numbers] * 4),
