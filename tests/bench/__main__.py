@@ -22,6 +22,7 @@ from tests.bench import (
     daemon,
     heartbeat,
     placement,
+    quorum_disk,
     recovery,
     shells,
     system_calls,
@@ -85,6 +86,7 @@ _PARTS: dict[str, Callable[[Size, Path], Iterator[Row]]] = {
     "heartbeat": heartbeat.measure,
     "cluster": cluster.measure,
     "recovery": recovery.measure,
+    "quorum-disk": quorum_disk.measure,
 }
 
 

@@ -20,7 +20,7 @@ _ONCE = """
     own-messages own-throughput remote-messages remote-frames remote-bytes
     remote-pair remote-clients remote-hand-over recovery recovery-blocked
     heartbeat placement placement-all checks checks-members takeover takeover-detection takeover-fencing takeover-lock
-    lockfiles-pair multicast quorum-flush
+    lockfiles-pair multicast quorum-flush quorum-disk
     takeover-script takeover-rest
 """.split()
 
