@@ -97,12 +97,14 @@ def test_by_lock_disk_the_fencer_has_the_lun_to_itself_until_the_lost_one_is_bac
         assert within(10, lambda: len(stamps(lab, "pepicelli", lun)) == 1)
         (old,) = stamps(lab, "pepicelli", lun)
         lab.do("pause", "polishham", "--what", "clufsd")
-        # The first member of the view by its name runs the agents, and nobody else reads or writes the LUN then.
+        # The first member of the view by its name runs the agents. Nobody else reads or writes the LUN then but
+        # through that one.
         with writer(lab, "pepicelli", lun, ONCE) as heir:
             assert said(heir) == "granted"
             new = said(heir).removeprefix("stamped ")
             assert new != old and stamps(lab, "pepicelli", lun) == {new}
-            assert lab.run("exec", "provolone", "--", "head", "-c", "512", f"{lun}/data").returncode
+            assert within(20, lambda: stamps(lab, "provolone", lun) == {new})
+            assert "served:pepicelli" in lab.sh("provolone", f"ls {lun}/paths")
             assert "until polishham (incarnation" in lab.sh("pepicelli", method)
             assert lab.run("resume", "polishham", "--what", "clufsd").returncode in (0, 1)
             assert heir.stdin is not None
