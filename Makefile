@@ -22,7 +22,7 @@ run: $(STAMP)
 
 # Labs wait most of their time: three workers for two processors.
 test: lint
-	@$(BIN)/python -m pytest -n $$(( ($$(nproc) * 3 + 1) / 2 )) --dist loadfile
+	@$(BIN)/python -m pytest -n $$(( ($$(nproc) * 3 + 1) / 2 )) --dist loadfile --no-loadscope-reorder
 
 lint: test-packages $(STAMP)
 	@$(BIN)/ruff check --quiet clufs tests setup.py

@@ -31,8 +31,21 @@ MARK = "CLUFS_TEST_SESSION"
 GROUP = "clufs-tests-"
 """Before the pid, the name of a session's control group."""
 
+LABS_WITHIN = 0.6
+"""Files with labs begin within so much of a session's files."""
+
 GRACE_S = 1.0
 """A daemon that was told to end by the last test may still be on its way out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Labs mostly wait, other tests compute: files of both kinds take turns, and the labs are done before the end."""
+    files = dict.fromkeys(item.path for item in items)
+    labs = [path for path in files if path.parent.name in ("cluster", "bench")]
+    others = [path for path in files if path not in labs]
+    place = {path: (at + 0.5) / len(labs) * LABS_WITHIN for at, path in enumerate(labs)}
+    place |= {path: (at + 0.5) / len(others) for at, path in enumerate(others)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

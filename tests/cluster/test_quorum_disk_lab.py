@@ -1,5 +1,6 @@
 """Two members and a disk of three LUNs: who has the disk goes on, and knows what the other one had heard."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -46,10 +47,16 @@ def is_quorate(lab: Lab, member: str) -> bool:
     return quorum(lab, member)["QUORATE"] == "1"
 
 
-def decided_for(lab: Lab, member: str, since: int) -> bool:
-    """Whether corosync was quorate there at any time since its log had that length."""
-    log = (lab.directory / member / "corosync.log").read_text()
-    return "is within the primary component" in log[since:]
+def quorate_spans(lab: Lab, member: str, since: int) -> list[tuple[str, str]]:
+    """From when to when corosync was quorate there since its log had that length; the last may not be over."""
+    log = (lab.directory / member / "corosync.log").read_text()[since:]
+    words = re.findall(r"^(\w+ +\d+ [\d:.]+) .* is within the (non-)?primary component", log, re.M)
+    spans, begun = [], "0"
+    for when, non in words:
+        if non and begun:
+            spans.append((begun, when))
+        begun = "" if non else begun or when
+    return spans + [(begun, "~")] * bool(begun)
 
 
 def log_length(lab: Lab, member: str) -> int:
@@ -69,7 +76,11 @@ def test_where_the_link_is_cut_exactly_one_goes_on(lab: Lab) -> None:
     (alive,) = [name for name in before if lab.state(name)[0] == "up"]
     assert within(PATIENCE_S, lambda: is_quorate(lab, alive))
     lab.sh(alive, "echo EX > /clu/locks/public/goes-on")
-    assert [name for name, at in before.items() if decided_for(lab, name, at)] == [alive]
+    (dead,) = before.keys() - {alive}
+    # A machine that is slow enough may lose the disk again, and then the other one has it: never both.
+    for mine in quorate_spans(lab, alive, before[alive])[1:]:
+        for others in quorate_spans(lab, dead, before[dead])[1:]:
+            assert mine[1] <= others[0] or others[1] <= mine[0], (mine, others)
 
 
 def test_without_the_disk_both_go_on_as_before(lab: Lab) -> None:
