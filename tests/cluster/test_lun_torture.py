@@ -13,7 +13,6 @@ import pytest
 
 import clufs
 from tests.array.journal import Entry, Journal, Reader
-from tests.cluster.torture import luns
 from tests.cluster.torture.stamps import SECTORS, Judge, Stamp
 
 _FAULTS_MAX = 20
@@ -78,14 +77,6 @@ def test_a_write_after_its_lifes_certificate_is_found(told_first: bool) -> None:
     judge.wrote(11, 2, stamp(7, incarnation=3, count=3).encode())
     judge.certified("provolone", 3, time_ns=10)
     assert len(judge.violations) == 1
-
-
-@pytest.mark.timeout(300)
-def test_faults_let_nobody_write_whose_lock_is_anothers(tmp_path: Path) -> None:
-    story = luns.torture(1, 1, tmp_path, draw=luns.cuts)
-    assert story.violations == []
-    assert story.judge.certificates > 0
-    assert {"file", "session"} <= set(story.judge.ways)
 
 
 @pytest.mark.timeout(300)
