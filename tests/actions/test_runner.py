@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import trio
 
-from clufs.actions.commands import Machine
 from clufs.actions.record import Record
 from clufs.caa.environment import action_environment
 from clufs.caa.interface import Reason
@@ -35,13 +34,6 @@ from tests.actions.machine import (
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Actions]:
     async with actions(tmp_path / "state") as found:
-        yield found
-
-
-@pytest.fixture(params=["cgroups", "ancestry"])
-async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Actions]:
-    """With cgroups, and as on a machine where none can be made."""
-    async with actions(tmp_path / "state", Machine(cgroups=request.param == "cgroups")) as found:
         yield found
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,14 +30,6 @@ from tests.actions.machine import (
     until,
     until_async,
 )
-
-
-@pytest.fixture(params=["cgroups", "ancestry"])
-async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Actions]:
-    """With cgroups, and as on a machine where none can be made."""
-    async with actions(tmp_path / "state", Machine(cgroups=request.param == "cgroups")) as found:
-        yield found
-
 
 # -------------------------------------------------------------- the keeper dies
 
